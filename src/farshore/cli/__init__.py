@@ -1,0 +1,95 @@
+"""The front door: ``farshore …``. One noun, one file; a command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from farshore import __version__
+from farshore.core.errors import FarshoreError, Invalid
+
+COMMANDS = {
+    "agent": "agent:agent",
+    "demo": "demo:demo",
+    "deployment": "deployment:deployment",
+    "device": "device:device",
+    "hub": "hub:hub",
+    "model": "model:model",
+    "serve": "serve:serve",
+    "up": "up:up",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is named: the front door opens fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        found: click.Command = getattr(importlib.import_module(f"farshore.cli.{module}"), attribute)
+        return found
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="farshore")
+def farshore() -> None:
+    """Ship AI models to devices where bandwidth is scarce.
+
+    \b
+    farshore demo                          see all of it work, in two minutes
+    farshore up                            the same small world, left running to play with
+    farshore hub                           the registry and hub of your fleet
+    farshore model push detector ./v2/     a new version
+    farshore agent --root /var/lib/farshore --hub https://hub.example --enrol TOKEN
+    farshore serve --root /var/lib/farshore
+    """
+
+
+def main() -> None:
+    """Run the command line. Known errors become one line on standard error and the exit code of their class."""
+    try:
+        status = farshore.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        sys.exit(0)
+    except click.ClickException as error:
+        _complain(error.format_message(), getattr(error, "ctx", None))
+        sys.exit(Invalid.exit_code)
+    except click.Abort:
+        click.echo("", err=True)
+        sys.exit(130)
+    except FarshoreError as error:
+        _complain(error.message)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = _extra_of(error.name or "")
+        if extra is None:
+            raise
+        _complain(f"this command needs more than is installed: pip install 'farshore[{extra}]'")
+        sys.exit(Invalid.exit_code)
+    except BrokenPipeError:  # `farshore model list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str, ctx: click.Context | None = None) -> None:
+    click.echo(f"farshore: {message}", err=True)
+    if ctx is not None:
+        click.echo(f"Try '{ctx.command_path} --help'.", err=True)
+
+
+def _extra_of(module: str) -> str | None:
+    """The extra that brings a missing third-party module, or None if it should have been there."""
+    top = module.partition(".")[0]
+    hub = {"alembic", "granian", "obstore", "sqlalchemy", "starlette"}
+    serve = {"httptools", "PIL", "simplejpeg", "uvloop"}
+    return "hub" if top in hub else "onnx,litert" if top in serve | {"onnxruntime", "ai_edge_litert"} else None
