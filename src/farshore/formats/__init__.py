@@ -1,6 +1,33 @@
 """What a model file says: its segments, its signature, what it is for. Bytes in, values out; no file, no runtime."""
 
-from farshore.formats.dispatch import segment
+from farshore.formats.dispatch import inspect, segment
+from farshore.formats.families import FAMILIES
+from farshore.formats.family import Family, Question, Reason
+from farshore.formats.info import Custom, External, ModelInfo, Normalisation, PackedFile
+from farshore.formats.labels import LabelList
+from farshore.formats.overrides import Overrides, overrides
+from farshore.formats.recognition import Recognition, recognise
 from farshore.formats.segments import Quant, Role, Segment, SegmentMap
 
-__all__ = ["Quant", "Role", "Segment", "SegmentMap", "segment"]
+__all__ = [
+    "FAMILIES",
+    "Custom",
+    "External",
+    "Family",
+    "LabelList",
+    "ModelInfo",
+    "Normalisation",
+    "Overrides",
+    "PackedFile",
+    "Quant",
+    "Question",
+    "Reason",
+    "Recognition",
+    "Role",
+    "Segment",
+    "SegmentMap",
+    "inspect",
+    "overrides",
+    "recognise",
+    "segment",
+]

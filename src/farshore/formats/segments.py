@@ -84,7 +84,7 @@ class SegmentMap:
     segments: tuple[Segment, ...]
 
 
-def tensor_segment(  # noqa: PLR0917 - in the order of Segment's own fields
+def tensor_segment(
     offset: int, length: int, role: Role, name: str, dtype: str, shape: tuple[int, ...],
     channel_axis: int | None = None, quant: Quant | None = None,
 ) -> Segment:  # fmt: skip
