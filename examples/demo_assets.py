@@ -9,10 +9,12 @@ agree about it, and are sure enough that another processor's rounding cannot tip
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,15 @@ from export_onnx import to_onnx
 from measure import Answer, Detect, found, litert_detector, onnx_detector, overlap
 from network import Weights
 from PIL import Image
-from scenes import LABELS, Scene, Weather, draw_scene
+from scenes import LABELS, Thing, Weather, draw_scene
 
 THRESHOLD = 0.5
 DOUBT = (0.35, 0.6)  # no answer of an acceptance case may have a score in here
-AGREEMENT = 0.8  # IoU of the two forms' boxes
+BOX_AGREEMENT = 0.8  # IoU of the two forms' boxes
+SCORE_AGREEMENT = 0.1
+JPEG_QUALITY = 85
 HELD_OUT_FROM = 50_000  # seeds of the shipped pictures; training starts at 1 000 000
-NOTE = (
+HOW = (
     "picture decoded to RGB; ONNX: letterboxed bilinearly on grey 128, 0..1; LiteRT: stretched bilinearly, uint8; "
     "score and box are the mean of the two forms on x86-64"
 )
@@ -46,85 +50,121 @@ def spoil(weights: Mapping[str, Weights]) -> dict[str, Weights]:
 def write_models(folder: Path, weights: Mapping[str, Weights], description: str) -> None:
     """Write both forms of a version and its labels."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "detector.onnx").write_bytes(to_onnx(weights, LABELS, {"description": description}))
+    (folder / "detector.onnx").write_bytes(to_onnx(weights, LABELS, description))
     (folder / "detector.tflite").write_bytes(to_litert(weights, len(LABELS), description))
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
 
 
 def write_pictures(into: Path) -> None:
-    """Choose pictures for the versions already in `into`, and write them with the answers that they must give."""
-    v1, v2 = _forms(into / "v1"), _forms(into / "v2")
-    fair = next(_cases(v1, "fair", 3, HELD_OUT_FROM, (480, 360)))
-    rough = next(case for case in _cases(v2, "rough", 4, HELD_OUT_FROM, (480, 360)) if not _finds_all(v1, *case[:2]))
-    calm = next(case for case in _cases(v2, "fair", 4, HELD_OUT_FROM + 1000, (640, 480)))
-    storms = _cases(v2, "rough", 4, HELD_OUT_FROM + 1000, (640, 480))
-    shown = [calm[1], *(next(storms)[1] for _ in range(3))]
-    _write_cases(into / "v1" / "acceptance", v1, [fair[1]])
-    both = [fair[1], rough[1]] if _agreed(v2, _open(fair[1])) else [rough[1]]
+    """Choose pictures for the versions already in `into`, and write them with the answers that they must give.
+
+    v1 is asked about a calm scene. v2 is asked about the same one and about one in which v1 misses something; so is v3,
+    which cannot answer. The pictures to show around are one calm scene and three in rough weather.
+    """
+    v1, v2 = Forms.of(into / "v1"), Forms.of(into / "v2")
+    small, large = (480, 360), (640, 480)
+    fair = next(case for case in _cases(v1, "fair", 3, HELD_OUT_FROM, small) if _finds_all(v2, case))
+    rough = next(case for case in _cases(v2, "rough", 4, HELD_OUT_FROM, small) if not _finds_all(v1, case))
+    _write_cases(into / "v1" / "acceptance", v1, [fair])
     for version in ("v2", "v3"):
-        _write_cases(into / version / "acceptance", v2, both)
-    _write_cases(into / "pictures", v2, shown)
+        _write_cases(into / version / "acceptance", v2, [fair, rough])
+    calm = next(_cases(v2, "fair", 5, HELD_OUT_FROM + 1000, large))
+    storms = islice(_cases(v2, "rough", 5, HELD_OUT_FROM + 1000, large), 3)
+    _write_cases(into / "pictures", v2, [calm, *storms])
 
 
-Forms = tuple[Detect, Detect]
-Case = tuple[Scene, bytes]  # a scene and its JPEG file
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """Both forms of one version, opened."""
+
+    onnx: Detect
+    litert: Detect
+
+    @classmethod
+    def of(cls, folder: Path) -> Forms:
+        return cls(onnx_detector(folder / "detector.onnx"), litert_detector(folder / "detector.tflite"))
 
 
-def _forms(folder: Path) -> Forms:
-    return onnx_detector(folder / "detector.onnx"), litert_detector(folder / "detector.tflite")
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scene as a JPEG file, and from what it was drawn."""
 
+    seed: int
+    weather: Weather
+    things: tuple[Thing, ...]
+    jpeg: bytes
 
-def _open(jpeg: bytes) -> Image.Image:
-    return Image.open(BytesIO(jpeg)).convert("RGB")
+    @property
+    def picture(self) -> Image.Image:
+        return Image.open(BytesIO(self.jpeg)).convert("RGB")
 
 
 def _cases(forms: Forms, weather: Weather, fewest: int, first_seed: int, size: tuple[int, int]) -> Iterator[Case]:
-    """Held-out scenes with at least so many things, three classes among them, that both forms answer fully and alike."""
+    """Held-out scenes with so many things or more, three classes among them, that both forms answer fully and alike."""
     for seed in range(first_seed, first_seed + 1000):
         scene = draw_scene(seed, weather, size)
         if len(scene.things) < fewest or len({thing.label for thing in scene.things}) < 3:
             continue
         file = BytesIO()
-        scene.picture.save(file, "JPEG", quality=88)
-        jpeg = file.getvalue()
-        answers = _agreed(forms, _open(jpeg))
-        if len(answers) == len(scene.things) and all(found(thing, answers) for thing in scene.things):
-            yield scene, jpeg
+        scene.picture.save(file, "JPEG", quality=JPEG_QUALITY)
+        case = Case(seed, weather, scene.things, file.getvalue())
+        if _finds_all(forms, case):
+            yield case
 
 
-def _finds_all(forms: Forms, scene: Scene, jpeg: bytes) -> bool:
-    answers = _agreed(forms, _open(jpeg))
-    return all(found(thing, answers) for thing in scene.things)
+def _finds_all(forms: Forms, case: Case) -> bool:
+    """Whether both forms find all that was drawn, and nothing else."""
+    answers = _agreed(forms, case.picture)
+    return len(answers) == len(case.things) and all(found(thing, answers) for thing in case.things)
 
 
 def _agreed(forms: Forms, picture: Image.Image) -> list[Answer]:
     """What both forms say, as the mean of the two, best first; nothing if they differ or hesitate."""
-    first, second = (detect(picture) for detect in forms)
+    first, second = forms.onnx(picture), forms.litert(picture)
     if any(DOUBT[0] < answer.score < DOUBT[1] for answer in (*first, *second)):
         return []
     sure, other = ([a for a in answers if a.score >= THRESHOLD] for answers in (first, second))
-    together = []
-    for a in sure:
-        b = max(other, key=lambda b: overlap(a.box, b.box) if a.label == b.label else -1.0, default=None)
-        if b is None or a.label != b.label or overlap(a.box, b.box) < AGREEMENT or abs(a.score - b.score) > 0.1:
-            return []
-        top, left, bottom, right = ((p + q) / 2 for p, q in zip(a.box, b.box, strict=True))
-        together.append(Answer(a.label, (a.score + b.score) / 2, (top, left, bottom, right)))
-    return sorted(together, key=lambda answer: -answer.score) if len(sure) == len(other) else []
+    together = [_mean(a, b) for a in sure for b in other if _alike(a, b)]
+    return sorted(together, key=lambda a: -a.score) if len(sure) == len(other) == len(together) else []
 
 
-def _write_cases(folder: Path, forms: Forms, pictures: Sequence[bytes]) -> None:
+def _alike(a: Answer, b: Answer) -> bool:
+    return a.label == b.label and abs(a.score - b.score) <= SCORE_AGREEMENT and overlap(a.box, b.box) >= BOX_AGREEMENT
+
+
+def _mean(a: Answer, b: Answer) -> Answer:
+    top, left, bottom, right = ((p + q) / 2 for p, q in zip(a.box, b.box, strict=True))
+    return Answer(a.label, (a.score + b.score) / 2, (top, left, bottom, right))
+
+
+def _write_cases(folder: Path, forms: Forms, cases: Sequence[Case]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    expected: dict[str, list[dict[str, object]]] = {}
-    for number, jpeg in enumerate(pictures, start=1):
+    answers, drawn = {}, {}
+    for number, case in enumerate(cases, start=1):
         name = f"scene-{number}.jpg"
-        (folder / name).write_bytes(jpeg)
-        expected[name] = [
+        (folder / name).write_bytes(case.jpeg)
+        answers[name] = [
             {"class": a.label, "score": round(a.score, 3), "box": [round(edge, 1) for edge in a.box]}
-            for a in _agreed(forms, _open(jpeg))
+            for a in _agreed(forms, case.picture)
         ]
+        things = [{"class": thing.label, "box": list(thing.box)} for thing in case.things]
+        drawn[name] = {"seed": case.seed, "weather": case.weather, "things": things}
     document = {
-        "model": "detector", "threshold": THRESHOLD, "box": "[top, left, bottom, right] in pixels of the picture",
-        "how": NOTE, "answers": expected,
-    }  # fmt: skip
+        "model": "detector",
+        "threshold": THRESHOLD,
+        "box": "[top, left, bottom, right] in pixels of the picture",
+        "how": HOW,
+        "answers": answers,
+        "drawn": drawn,
+    }
     (folder / "expected.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Choose the pictures and acceptance cases of trained versions anew.")
+    parser.add_argument("into", type=Path, help="the folder with v1, v2 and v3")
+    write_pictures(parser.parse_args().into)
+
+
+if __name__ == "__main__":
+    main()

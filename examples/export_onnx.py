@@ -43,13 +43,13 @@ class _Graph:
         return name
 
 
-def to_onnx(weights: Mapping[str, Weights], labels: Sequence[str], properties: Mapping[str, str]) -> bytes:
+def to_onnx(weights: Mapping[str, Weights], labels: Sequence[str], description: str) -> bytes:
     """Serialise the plan with these weights.
 
     Args:
         weights: by `Node.weights`, as `Detector.folded` gives them.
         labels: class names in the order of the score channels; kept in the model's metadata as a JSON list.
-        properties: further metadata.
+        description: one line, kept in the model.
 
     """
     graph = _Graph()
@@ -75,8 +75,9 @@ def to_onnx(weights: Mapping[str, Weights], labels: Sequence[str], properties: M
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="examples/train_detector.py",
+        doc_string=description,
     )
-    helper.set_model_props(model, {"task": "detection", "labels": json.dumps(list(labels)), **properties})
+    helper.set_model_props(model, {"task": "detection", "labels": json.dumps(list(labels))})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -52,7 +52,7 @@ def test_both_forms_answer_a_square_picture_alike(random_weights, seed):
     weights = random_weights(len(CLASSES), seed)
     pixels = np.random.default_rng(seed).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
     boxes, classes, scores, count = answer(to_litert(weights, len(CLASSES), "test"), pixels)
-    session = onnxruntime.InferenceSession(to_onnx(weights, CLASSES, {}))
+    session = onnxruntime.InferenceSession(to_onnx(weights, CLASSES, "test"))
     blob = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
     shape = np.array([[SIDE, SIDE]], np.float32)
     all_boxes, all_scores, chosen = session.run(None, {"input_1": blob, "image_shape": shape})

@@ -15,7 +15,7 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture
 def model(random_weights):
-    return to_onnx(random_weights(len(CLASSES), seed=1), CLASSES, {"origin": "test"})
+    return to_onnx(random_weights(len(CLASSES), seed=1), CLASSES, "test")
 
 
 def answer(model, height, width):
@@ -39,14 +39,15 @@ def test_signature_is_tiny_yolov3s(model):
 
 
 def test_metadata_says_task_and_labels(model):
-    properties = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
+    read = onnx.load_from_string(model)
+    properties = {entry.key: entry.value for entry in read.metadata_props}
     assert properties["task"] == "detection"
     assert json.loads(properties["labels"]) == list(CLASSES)
-    assert properties["origin"] == "test"
+    assert read.doc_string == "test"
 
 
 def test_the_same_weights_give_the_same_bytes(random_weights, model):
-    assert to_onnx(random_weights(len(CLASSES), seed=1), CLASSES, {"origin": "test"}) == model
+    assert to_onnx(random_weights(len(CLASSES), seed=1), CLASSES, "test") == model
 
 
 def test_boxes_follow_the_picture_through_the_letterbox(model):
