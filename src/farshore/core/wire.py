@@ -111,11 +111,13 @@ class DesiredModel(Struct, frozen=True, omit_defaults=True):
     Attributes:
         version: the registry's number, for people.
         digest: of the manifest: what is meant.
+        retry: a device that gave a version up tries it again when an operator changes this number.
 
     """
 
     version: Version
     digest: DigestText
+    retry: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
 
 
 class Fault(Struct, frozen=True, omit_defaults=True):

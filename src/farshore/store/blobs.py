@@ -101,6 +101,16 @@ class Blobs:
             found = {match.group(1) for entry in entries if (match := _PART.match(entry.name))}
         return [Digest(f"sha256:{name}") for name in sorted(found)]
 
+    def partial_sizes(self) -> dict[Digest, int]:
+        """Every begun download with the bytes of it that are on disk."""
+        sizes: dict[Digest, int] = {}
+        for digest in self.partial_digests():
+            try:
+                sizes[digest] = self._partial_files(digest)[0].stat().st_size
+            except FileNotFoundError:
+                sizes[digest] = 0
+        return sizes
+
     def partial(self, digest: Digest, size: int) -> Partial:
         """Begin or resume a download.
 

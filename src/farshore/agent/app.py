@@ -1,0 +1,150 @@
+"""Wires the agent together and runs it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from farshore.agent import device, identity
+from farshore.agent.clock import Clock, SystemClock
+from farshore.agent.download import Apply
+from farshore.agent.envelopes import Envelopes
+from farshore.agent.http_link import HttpLink
+from farshore.agent.identity import Identity
+from farshore.agent.journal import Journal
+from farshore.agent.link import Link
+from farshore.agent.loop import Agent
+from farshore.agent.pace import Pace
+from farshore.agent.report import Reporter
+from farshore.agent.runtime import NoRuntime, Runtime, SocketRuntime
+from farshore.agent.settings import Settings
+from farshore.agent.site import Site
+from farshore.agent.state import Device
+from farshore.agent.steps import Hands
+from farshore.core.errors import Conflict, FarshoreError
+from farshore.store import files
+from farshore.store.blobs import Blobs
+from farshore.store.slots import Slots
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, *, once: bool = False, apply: Apply | None = None) -> None:
+    """Be this device's agent until stopped by Ctrl-C or SIGTERM.
+
+    Args:
+        settings: of this device.
+        once: do all that can be done now, then return; for cron and tests.
+        apply: decodes patches; None to fetch everything whole.
+
+    Raises:
+        NotFound: not enrolled.
+        Conflict: another agent runs in this folder.
+        Invalid: settings or identity are unusable.
+
+    """
+    who = identity.load(settings)
+    with _alone(settings), _stoppable():
+        link = HttpLink(settings.hub or who.hub, who.credential, settings.ca)
+        agent = build(settings, who, link, SystemClock(), random.Random(), apply=apply)  # noqa: S311 - jitter
+        log.info("agent of %s, hub %s", who.device, settings.hub or who.hub)
+        try:
+            _go(agent, once=once)
+        except KeyboardInterrupt:
+            log.info("stopped")
+        finally:
+            agent.stop()
+            link.close()
+
+
+def build(
+    settings: Settings, who: Identity, link: Link, clock: Clock, chance: random.Random, *,
+    runtime: Runtime | None = None, apply: Apply | None = None,
+) -> Agent:  # fmt: skip
+    """An agent over the given far sides.
+
+    Args:
+        settings: of this device.
+        who: its identity.
+        link: to its hub.
+        clock: time.
+        chance: for jitter.
+        runtime: what runs the versions; by the settings if None.
+        apply: decodes patches.
+
+    """
+    files.make_folder(settings.folder)
+    files.sweep(settings.folder)
+    slots = Slots(settings.root)
+    if runtime is None:
+        runtime = NoRuntime(slots) if settings.serve == "none" else SocketRuntime(settings.root, settings.probe)
+    facts = Device(device.memory(), device.machine(), settings.quota, settings.keep_free, settings.trial)
+    site = Site(
+        settings=settings,
+        device=facts,
+        blobs=Blobs(settings.root / "blobs"),
+        slots=slots,
+        journal=Journal(settings.folder / "journal.json"),
+        envelopes=Envelopes(settings.folder / "envelopes", who.trusted()),
+        link=link,
+        runtime=runtime,
+        clock=clock,
+        pace=Pace(settings.rate, clock),
+    )
+    return Agent(site, Hands(site, apply), Reporter(settings.folder / "reported.json"), chance)
+
+
+def _go(agent: Agent, *, once: bool) -> None:
+    """Turn after turn. No error ends this: what may pass will pass, and what will not is in the log and in the report."""
+    started = False
+    while True:
+        try:
+            if not started:
+                agent.start(device.boot())
+                started = True
+            if not agent.turn(hold=not once) and once:
+                return
+        except FarshoreError as error:
+            log.warning("%s", error.message)
+            if once:
+                raise
+            agent.stumble()
+        except Exception:
+            log.exception("unexpected error; going on")
+            if once:
+                raise
+            agent.stumble()
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the folder against a second agent, which would undo what the first does. A killed agent's hold is gone with it."""
+    fd = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another agent runs in {settings.root}: stop it first") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the agent as Ctrl-C does: at once, wherever it is. It must survive worse."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

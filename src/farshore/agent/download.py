@@ -1,0 +1,229 @@
+"""One file on its way from the hub to the blobs, in slices, surviving whatever the link does.
+
+The response stays open between two slices, so that looking around costs no byte. What the hub says about routes is a
+hint: a route whose bytes turn out wrong is left for the next one, and the digest alone decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from farshore.agent.clock import Clock
+from farshore.agent.link import Body, Link
+from farshore.agent.pace import Pace
+from farshore.core.digest import Digest
+from farshore.core.errors import Conflict, Corrupt, Denied, FarshoreError, Invalid, NotFound, Unavailable
+from farshore.core.wire import MAX_HAVE, Route, TicketRequest
+from farshore.store.blobs import Blobs, Partial
+
+log = logging.getLogger(__name__)
+
+Apply = Callable[[Path, Sequence[Path]], Iterable[bytes]]
+"""Decodes a patch: (patch file, base files in order) → the target's bytes in order. May raise ``Corrupt`` or ``Invalid``."""
+
+TICKET_MARGIN = 5.0
+"""Seconds before its end from which a ticket is no longer used."""
+
+SLOW_SPAN = 60.0
+"""Seconds over which a connection's speed is judged."""
+
+
+class Transfer:
+    """The way of one wanted blob: tickets, routes, ranges, and the check at the end.
+
+    Args:
+        digest: of the wanted bytes.
+        size: of the wanted bytes, as the signed manifest says.
+        blobs: where they go, and the bases come from.
+        link: where they come from.
+        pace: cap on their speed.
+        clock: time.
+        minimum_rate: bytes a second below which, over :data:`SLOW_SPAN`, the connection is given up.
+        apply: decodes patches; None when patches are not wanted.
+
+    Attributes:
+        fetched: bytes that came over the link, wasted ones included.
+
+    """
+
+    def __init__(
+        self, digest: Digest, size: int, *, blobs: Blobs, link: Link, pace: Pace, clock: Clock, minimum_rate: int = 0,
+        apply: Apply | None = None,
+    ) -> None:  # fmt: skip
+        self.digest, self.size = digest, size
+        self.fetched = 0
+        self._blobs, self._link, self._pace, self._clock = blobs, link, pace, clock
+        self._minimum_rate, self._apply = minimum_rate, apply
+        self._routes: list[Route] = []
+        self._expires = 0.0
+        self._wrong: set[tuple[str, str]] = set()
+        self._cheated = False
+        self._object: Partial | None = None
+        self._body: Body | None = None
+        self._skip = 0
+        self._judged_from, self._judged_bytes = 0.0, 0
+
+    def run(self, until: float) -> bool:
+        """Go on until the wanted blob is here (True) or it is ``until`` by the monotonic clock (False).
+
+        Raises:
+            Unavailable: link, hub or disk; what arrived is kept.
+            Corrupt: no route gave the right bytes.
+
+        """
+        while not self._blobs.has(self.digest):
+            route = self._route()
+            try:
+                if not self._fetch(route, until):
+                    return False
+                self._arrived(route)
+            except (Corrupt, Invalid, Conflict) as error:
+                self._reject(route, error)
+            except NotFound as error:
+                self._forget_ticket()
+                raise Unavailable(f"the hub no longer has what its ticket names: {error.message}") from error
+            except Unavailable:
+                self._forget_ticket()
+                raise
+        return True
+
+    def close(self) -> None:
+        """Let go of connection and file; what arrived in whole chunks stays."""
+        self._close_body()
+        if self._object is not None:
+            self._object.close()
+            self._object = None
+
+    def _route(self) -> Route:
+        """The first usable route of a valid ticket."""
+        if self._body is None and (not self._routes or self._clock.monotonic() >= self._expires):
+            self._ask_for_ticket()
+        for route in self._routes:
+            if self._usable(route):
+                return route
+        self._forget_ticket()
+        if self._cheated:
+            raise Corrupt(f"no route to {self.digest} gave the right bytes")
+        raise Unavailable(f"no route to {self.digest} offers it as the manifest states it")
+
+    def _ask_for_ticket(self) -> None:
+        asked = self._clock.monotonic()
+        reply = self._link.tickets(TicketRequest(want=self.digest, have=tuple(self._blobs.digests())[:MAX_HAVE]))
+        self._routes = list(reply.routes)
+        self._expires = asked + max(reply.expires - TICKET_MARGIN, reply.expires / 2)
+
+    def _usable(self, route: Route) -> bool:
+        if (route.kind, route.digest) in self._wrong:
+            return False
+        if route.kind == "whole":
+            return route.digest == self.digest and route.size == self.size
+        held = all(self._blobs.has(Digest(base)) for base in route.bases)
+        return self._apply is not None and held and route.size < self.size
+
+    def _fetch(self, route: Route, until: float) -> bool:
+        """Bring the route's object here as a blob; False when time is over."""
+        target = Digest(route.digest)
+        if self._blobs.has(target):
+            return True
+        if self._object is None or self._object.digest != target:
+            self.close()
+            self._object = self._blobs.partial(target, route.size)
+        while self._object.done < route.size:
+            if self._body is None:
+                self._open(route, self._object.done)
+            self._receive(self._object, route)
+            if self._object.done < route.size and self._clock.monotonic() >= until:
+                return False
+        self._close_body()
+        partial, self._object = self._object, None
+        partial.finish()
+        return True
+
+    def _open(self, route: Route, start: int) -> None:
+        """Ask for the object from ``start`` on; a ticket that has run out is replaced once."""
+        try:
+            body = self._link.fetch(route.url, start)
+        except Denied as error:
+            self._forget_ticket()
+            self._ask_for_ticket()
+            again = [
+                entry
+                for entry in self._routes
+                if (entry.kind, entry.digest, entry.size) == (route.kind, route.digest, route.size)
+            ]
+            if not again:
+                raise Unavailable("the hub has changed its routes: trying again") from error
+            try:
+                body = self._link.fetch(again[0].url, start)
+            except Denied as refused:
+                raise Unavailable(f"the hub refuses its own fresh ticket: {refused.message}") from refused
+        if body.start not in (0, start) or body.total not in (None, route.size):
+            body.close()
+            raise Conflict(f"asked for {route.size} bytes from {start}, offered {body.total} from {body.start}")
+        self._body, self._skip = body, start - body.start
+        self._judged_from, self._judged_bytes = self._clock.monotonic(), 0
+
+    def _receive(self, partial: Partial, route: Route) -> None:
+        assert self._body is not None
+        data = self._body.read(self._pace.portion)
+        if not data:
+            raise Unavailable(f"the connection ended after {partial.done} of {route.size} bytes")
+        self.fetched += len(data)
+        fresh = data[self._skip :]
+        self._skip -= len(data) - len(fresh)
+        try:
+            partial.append(fresh)
+        except Unavailable:
+            self.close()  # the disk failed: what is there is judged anew when it is opened again
+            raise
+        slept = self._pace.spend(len(data))
+        self._judge(len(data), slept)
+
+    def _judge(self, count: int, slept: float) -> None:
+        """Give up a connection that only trickles; the time that our own cap took does not count."""
+        self._judged_from += slept
+        self._judged_bytes += count
+        span = self._clock.monotonic() - self._judged_from
+        if span >= SLOW_SPAN:
+            if self._judged_bytes < span * self._minimum_rate:
+                raise Unavailable(f"the connection is too slow: {self._judged_bytes} bytes in {span:.0f} seconds")
+            self._judged_from, self._judged_bytes = self._clock.monotonic(), 0
+
+    def _arrived(self, route: Route) -> None:
+        """The route's object is here. A patch is applied and then of no more use."""
+        if route.kind == "whole" or self._apply is None:
+            return
+        patch, bases = Digest(route.digest), [self._blobs.path(Digest(base)) for base in route.bases]
+        target = self._blobs.partial(self.digest, self.size)
+        try:
+            done = target.done
+            for piece in self._apply(self._blobs.path(patch), bases):
+                fresh = piece[done:]
+                done -= len(piece) - len(fresh)
+                target.append(fresh)
+            target.finish()
+        except BaseException:
+            target.discard()  # nobody knows which of its bytes are right
+            raise
+        finally:
+            self._blobs.remove(patch)
+
+    def _reject(self, route: Route, error: FarshoreError) -> None:
+        log.warning("%s route to %s is no good: %s", route.kind, self.digest, error.message)
+        self._wrong.add((route.kind, route.digest))
+        self._cheated |= not isinstance(error, Conflict)  # a refused offer cost nothing and proves nothing
+        self._close_body()
+        if self._object is not None:
+            self._object.discard()
+            self._object = None
+
+    def _forget_ticket(self) -> None:
+        self._close_body()
+        self._routes = []
+
+    def _close_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None

@@ -1,0 +1,147 @@
+"""What was intended, tried and learnt, in one small file that is replaced atomically.
+
+A journal that cannot be read is begun anew: what matters most (which versions are whole, which is current) is on disk
+in its own right, and desired comes again from the hub.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from farshore.agent import state
+from farshore.agent.state import Attempt, Note, Notes
+from farshore.core import documents, wire
+from farshore.core.errors import FarshoreError, Invalid
+from farshore.core.wire import Fault
+from farshore.store import files
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The notes of one device; every change is on disk before the call returns.
+
+    Args:
+        path: the file; its folder exists.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.notes = _read(path)
+
+    def note(self, model: str) -> Note:
+        return self.notes.models.get(model, Note())
+
+    def write(self, model: str, **changes: Any) -> None:
+        """Change members of a model's note.
+
+        Raises:
+            Unavailable: the disk does not take it; nothing is changed then.
+
+        """
+        changed = replace(self.note(model), **changes)
+        if changed != self.notes.models.get(model):
+            self._keep(replace(self.notes, models={**self.notes.models, model: changed}))
+
+    def forget(self, model: str) -> None:
+        """Remember nothing of a model any more."""
+        self._keep(
+            replace(self.notes, models={name: note for name, note in self.notes.models.items() if name != model})
+        )
+
+    def begin(self, model: str, step: str, now: float, *, done: int = 0, strike: bool) -> None:
+        """Note that ``step`` is about to be tried.
+
+        Args:
+            model: whose.
+            step: its kind.
+            now: seconds since 1970.
+            done: bytes of the file that are here; more than at the last attempt means progress, and counting starts anew.
+            strike: count it against the version already now: then being cut off counts as well.
+
+        """
+        last = self.note(model).attempt
+        if last is None or last.step != step or done > last.done:
+            last = Attempt(step, now, count=0)
+        attempt = Attempt(step, now, last.count + 1, last.strikes + strike, done)
+        self.write(model, attempt=attempt)
+
+    def end(self, model: str, fault: Fault, *, strike: bool) -> None:
+        """Note how the attempt failed.
+
+        Args:
+            model: whose.
+            fault: why.
+            strike: count it against the version.
+
+        """
+        attempt = self.note(model).attempt
+        if attempt is not None:
+            self.write(model, attempt=replace(attempt, fault=fault, strikes=attempt.strikes + strike))
+
+    def accept(self, desired: dict[str, Any], seen: int) -> None:
+        """Keep a new desired section and forget what was remembered of versions no longer meant.
+
+        Raises:
+            Invalid: it is malformed; the last good one stays, and this one is not asked for again.
+
+        """
+        try:
+            models = wire.desired_models(desired)
+        except Invalid:
+            self._keep(replace(self.notes, seen=seen))
+            raise
+        self._keep(state.aim(replace(self.notes, desired=desired, seen=seen), models))
+
+    def desired(self) -> dict[str, wire.DesiredModel] | None:
+        """What the hub last asked for, by model name; None if it was never heard."""
+        return None if self.notes.desired is None else wire.desired_models(self.notes.desired)
+
+    def started(self, boot: str) -> bool:
+        """Note that the agent starts; whether the machine has, too. Trials count the machine's starts.
+
+        Args:
+            boot: names this start of the machine.
+
+        """
+        if boot and boot == self.notes.boot:
+            return False
+        models = {
+            name: replace(note, trial=replace(note.trial, boots=note.trial.boots + 1)) if note.trial else note
+            for name, note in self.notes.models.items()
+        }
+        self._keep(replace(self.notes, boot=boot, models=models))
+        return True
+
+    def saw_runtimes(self, runtimes: tuple[str, ...]) -> None:
+        """Remember the inference server's runtimes, so that downloads can go on while it is away."""
+        if runtimes != self.notes.runtimes:
+            self._keep(replace(self.notes, runtimes=runtimes))
+
+    def _keep(self, notes: Notes) -> None:
+        if notes != self.notes:
+            files.write_atomic(self._path, documents.canonical(notes), mode=0o600)
+            self.notes = notes
+
+
+def _read(path: Path) -> Notes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Notes()
+    except OSError as error:
+        log.warning("journal %s cannot be read (%s): starting with an empty one", path, error.strerror)
+        return Notes()
+    try:
+        notes = documents.decode(data, Notes, what="journal", limit=16 << 20)
+        if notes.desired is not None:
+            wire.desired_models(notes.desired)
+        return notes
+    except FarshoreError as error:
+        log.warning("journal %s is damaged (%s): starting with an empty one", path, error.message)
+        return Notes()

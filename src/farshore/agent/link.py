@@ -1,0 +1,65 @@
+"""The agent's way to a hub, whatever carries it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from farshore.core.digest import Digest
+from farshore.core.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest, TicketReply, TicketRequest
+
+
+class Body(Protocol):
+    """Bytes of an object as they arrive.
+
+    Attributes:
+        start: offset of the first byte in the object; 0 if the other side ignored the wish to begin later.
+        total: the object's size as the other side states it; None if it does not.
+
+    """
+
+    start: int
+    total: int | None
+
+    def read(self, limit: int) -> bytes:
+        """At least one byte and at most ``limit``; ``b""`` at the end.
+
+        Raises:
+            Unavailable: the connection broke or was silent too long; bytes given before are good.
+
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it, read to its end or not."""
+        ...
+
+
+class Link(Protocol):
+    """What a device can ask of its hub. Every method may raise any :class:`~farshore.core.errors.FarshoreError` that the hub
+    names, and ``Unavailable`` when it cannot be reached or its answer cannot be understood.
+    """
+
+    def enrol(self, request: EnrolRequest) -> EnrolReply: ...
+
+    def sync(self, request: SyncRequest) -> SyncReply: ...
+
+    def envelope(self, digest: Digest) -> bytes:
+        """The signed manifest of that digest; not checked yet."""
+        ...
+
+    def tickets(self, request: TicketRequest) -> TicketReply: ...
+
+    def fetch(self, url: str, start: int) -> Body:
+        """An object from byte ``start`` on.
+
+        Args:
+            url: of a :class:`~farshore.core.wire.Route`; it carries its own permission, the device's credential is not sent.
+            start: first byte wanted.
+
+        Raises:
+            Denied: the permission has run out: ask for a new ticket.
+            NotFound: no such object (any more).
+            Conflict: ``start`` lies behind the object's end.
+
+        """
+        ...

@@ -1,0 +1,217 @@
+"""What a device knows: immutable values that :mod:`plan` decides over and :mod:`journal` keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from farshore.core.control import ModelStatus, Status
+from farshore.core.digest import Digest
+from farshore.core.manifest import Count, DigestText, Name, Short
+from farshore.core.wire import DesiredModel, Fault
+
+Server = Status | Literal["none", "away"]
+"""The inference server: what it says, or that the device has none, or that it does not answer."""
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """A step that was begun and did not succeed yet. Written before acting, so that a crash counts too.
+
+    Attributes:
+        step: kind of step.
+        at: seconds since 1970 when it was begun.
+        count: attempts in a row without success or progress.
+        strikes: those of them that speak against the version itself.
+        done: bytes that were here when it was begun.
+        fault: how it ended; None if it was cut off.
+
+    """
+
+    step: Short
+    at: float
+    count: Count = 1
+    strikes: Count = 0
+    done: Count = 0
+    fault: Fault | None = None
+
+
+class Trial(Struct, frozen=True, omit_defaults=True):
+    """An activated version that must prove itself. Written before the switch.
+
+    Attributes:
+        digest: of the version on trial.
+        back: version to return to; None if there was none.
+        switched: the inference server was told and agreed.
+        boots: times the machine has started since.
+        fault: why it failed; from then on only going back remains.
+
+    """
+
+    digest: DigestText
+    back: DigestText | None = None
+    switched: bool = False
+    boots: Count = 0
+    fault: Fault | None = None
+
+
+class Note(Struct, frozen=True, omit_defaults=True):
+    """What is remembered of one model.
+
+    Attributes:
+        digest: the desired version that ``probed``, ``failed`` and ``attempt`` speak of.
+        retry: the desired entry's ``retry``; a new one wipes the slate.
+        probed: it passed its probe.
+        failed: it is quarantined: not tried again until desired changes.
+        attempt: what is being tried.
+        trial: the version that is current but not confirmed.
+        fetched: bytes moved over the network for this model since enrolment.
+
+    """
+
+    digest: DigestText | None = None
+    retry: Count = 0
+    probed: bool = False
+    failed: Fault | None = None
+    attempt: Attempt | None = None
+    trial: Trial | None = None
+    fetched: Count = 0
+
+
+class Notes(Struct, frozen=True, omit_defaults=True):
+    """All that is remembered over a restart.
+
+    Attributes:
+        desired: the twin's desired section as last received; None before the first sync.
+        seen: its ``$version``.
+        boot: which start of the machine this was written in.
+        runtimes: runtimes that the inference server last named.
+        models: by name.
+
+    """
+
+    desired: dict[str, Any] | None = None
+    seen: Count = 0
+    boot: Short = ""
+    runtimes: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
+    models: dict[Name, Note] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version as far as it is known here, installed or only wanted.
+
+    Attributes:
+        number: the registry's.
+        digest: of its manifest.
+        variant: the one for this device; None if none fits.
+        files: digest → size in bytes of what that variant needs, acceptance pictures included.
+
+    """
+
+    number: int
+    digest: Digest
+    variant: str | None
+    files: Mapping[Digest, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model on this device.
+
+    Attributes:
+        current: the version that ``current`` leads to.
+        previous: likewise.
+        installed: every version that is whole here, by manifest digest.
+        wanted: the desired version, once its manifest is here and believed.
+        note: what is remembered.
+
+    """
+
+    current: Digest | None = None
+    previous: Digest | None = None
+    installed: Mapping[Digest, Version] = field(default_factory=dict)
+    wanted: Version | None = None
+    note: Note = field(default_factory=Note)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What does not change between two steps.
+
+    Attributes:
+        memory: bytes of RAM.
+        machine: its architecture.
+        quota: bytes that blobs may take; None for no limit.
+        keep_free: bytes of the disk that are never filled.
+        trial: seconds a version must answer before it is confirmed.
+
+    """
+
+    memory: int
+    machine: str
+    quota: int | None
+    keep_free: int
+    trial: float
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A snapshot of the device.
+
+    Attributes:
+        device: see there.
+        models: by name.
+        blobs: whole blobs, digest → bytes.
+        partials: begun downloads, digest → bytes here.
+        free: bytes free on the disk.
+        server: see :data:`Server`.
+        runtimes: that can run a model here.
+        opens: seconds since 1970 from which bytes may be moved.
+        active: the file whose transfer is open right now.
+
+    """
+
+    device: Device
+    models: Mapping[str, ModelState] = field(default_factory=dict)
+    blobs: Mapping[Digest, int] = field(default_factory=dict)
+    partials: Mapping[Digest, int] = field(default_factory=dict)
+    free: int = 1 << 62
+    server: Server = "none"
+    runtimes: tuple[str, ...] = ()
+    opens: float = 0.0
+    active: Digest | None = None
+
+    def model(self, name: str) -> ModelState:
+        return self.models.get(name) or ModelState()
+
+    def status(self, name: str) -> ModelStatus:
+        """What the inference server says of a model; empty if it says nothing."""
+        known = self.server.models.get(name) if isinstance(self.server, Status) else None
+        return known or ModelStatus()
+
+    def here(self, version: Version) -> int:
+        """Bytes of a version's files that need not be fetched."""
+        return sum(
+            size if digest in self.blobs else self.partials.get(digest, 0) for digest, size in version.files.items()
+        )
+
+
+def aim(notes: Notes, models: Mapping[str, DesiredModel]) -> Notes:
+    """``notes`` after desired became ``models``: what was remembered of a version that is no longer meant is forgotten.
+
+    So a quarantined version is tried again when desired has changed away and back, or when its ``retry`` changed.
+    """
+    result = dict(notes.models)
+    for name, want in models.items():
+        note = result.get(name, Note())
+        if (note.digest, note.retry) != (want.digest, want.retry):
+            note = Note(digest=want.digest, retry=want.retry, trial=note.trial, fetched=note.fetched)
+        result[name] = note
+    for name, note in notes.models.items():
+        if name not in models:
+            result[name] = Note(trial=note.trial, fetched=note.fetched)
+    return replace(notes, models=result)

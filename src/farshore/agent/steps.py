@@ -1,0 +1,300 @@
+"""Does one step. Each may be cut off anywhere and asked again.
+
+The intention is noted before the act, the outcome after it. What an error means for the version is decided here: wrong
+bytes speak against it (a strike); a link, hub or disk that fails does not; and while it is loaded or switched to, silence does too,
+for that is how a model that takes the machine down looks from the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from msgspec.structs import replace
+
+from farshore.agent import plan
+from farshore.agent.download import Apply, Transfer
+from farshore.agent.plan import (
+    Activate,
+    CollectGarbage,
+    Confirm,
+    Download,
+    Drop,
+    FetchManifest,
+    Install,
+    Probe,
+    RollBack,
+    Step,
+)  # fmt: skip
+from farshore.agent.site import Site, choose
+from farshore.agent.state import Local, Trial
+from farshore.core import digest as digests
+from farshore.core.digest import Digest
+from farshore.core.errors import Conflict, Corrupt, FarshoreError, Invalid, NotFound, Unavailable
+from farshore.core.wire import Fault
+from farshore.store import blobs as blob_store
+from farshore.store.slots import Installed
+
+log = logging.getLogger(__name__)
+
+
+class Hands:
+    """Acts on one device.
+
+    Args:
+        site: the device.
+        apply: decodes patches; None to fetch everything whole.
+
+    """
+
+    def __init__(self, site: Site, apply: Apply | None = None) -> None:
+        self._site = site
+        self._apply = apply
+        self._transfer: tuple[str, Transfer] | None = None
+
+    @property
+    def active(self) -> Digest | None:
+        """The file whose transfer is open."""
+        return None if self._transfer is None else self._transfer[1].digest
+
+    def perform(self, step: Step, local: Local) -> bool:
+        """Do ``step`` as planned over ``local``. False when it failed; why is noted and logged."""
+        try:
+            self._do(step, local)
+            return True
+        except FarshoreError as error:
+            self._failed(step, error)
+            return False
+
+    def let_go(self) -> None:
+        """Close the open transfer, if any, and note what it moved."""
+        if self._transfer is not None:
+            (model, transfer), self._transfer = self._transfer, None
+            transfer.close()
+            self._site.journal.write(model, fetched=self._site.journal.note(model).fetched + transfer.fetched)
+
+    def _do(self, step: Step, local: Local) -> None:
+        match step:
+            case FetchManifest():
+                self._fetch_manifest(step)
+            case Download():
+                self._download(step, local)
+            case Install():
+                self._install(step, local)
+            case Probe():
+                self._probe(step)
+            case Activate():
+                self._activate(step)
+            case Confirm():
+                self._confirm(step, local)
+            case RollBack():
+                self._roll_back(step)
+            case Drop():
+                self._drop(step, local)
+            case CollectGarbage():
+                self._collect(step)
+
+    def _fetch_manifest(self, step: FetchManifest) -> None:
+        self._begin(step)
+        envelope = self._site.link.envelope(step.digest)
+        self._site.envelopes.keep(envelope, step.model, step.digest, step.version)
+        self._site.journal.write(step.model, attempt=None)
+        log.info("%s@%d: manifest is signed by a trusted key", step.model, step.version)
+
+    def _download(self, step: Download, local: Local) -> None:
+        site = self._site
+        if self.active != step.digest:
+            self.let_go()
+            self._begin(step, done=local.partials.get(step.digest, 0))
+            transfer = Transfer(
+                step.digest, step.size, blobs=site.blobs, link=site.link, pace=site.pace, clock=site.clock,
+                minimum_rate=site.settings.minimum_rate, apply=self._apply,
+            )  # fmt: skip
+            self._transfer = step.model, transfer
+        assert self._transfer is not None
+        transfer = self._transfer[1]
+        try:
+            arrived = transfer.run(site.clock.monotonic() + site.settings.slice)
+        except BaseException:
+            self.let_go()
+            raise
+        if arrived:
+            self.let_go()
+            site.journal.write(step.model, attempt=None)
+            log.info(
+                "%s: %s is here, %d bytes fetched for %d",
+                step.model,
+                digests.short(step.digest),
+                transfer.fetched,
+                step.size,
+            )
+
+    def _install(self, step: Install, local: Local) -> None:
+        site = self._site
+        self._begin(step)
+        believed = site.envelopes.find(step.model, step.digest, None)
+        variant = None if believed is None else choose(site, believed.manifest, local.runtimes)
+        if believed is None or variant is None:
+            raise NotFound(f"{step.model}: its manifest is no longer here")
+        site.slots.install(believed.envelope, believed.payload, variant, site.blobs)
+        site.journal.write(step.model, attempt=None)
+        log.info("%s@%d: installed, variant %s", step.model, believed.manifest.version, variant.name)
+
+    def _probe(self, step: Probe) -> None:
+        self._begin(step, strike=True)
+        fault = self._try_out(step.model, step.digest)
+        if fault is not None:
+            self._site.journal.write(step.model, attempt=None, failed=fault)
+            log.warning("%s %s: not fit to serve: %s", step.model, digests.short(step.digest), fault.message)
+            return
+        self._site.journal.write(step.model, attempt=None, probed=True)
+        log.info("%s %s: probe passed", step.model, digests.short(step.digest))
+
+    def _try_out(self, model: str, digest: Digest) -> Fault | None:
+        result = self._site.runtime.probe(model, digest)
+        if result.ok:
+            return None
+        missed = "; ".join(f"{case.name}: {case.why}" for case in result.cases if not case.ok)
+        return result.fault or Fault("invalid", (missed or "an acceptance case was missed")[:1024])
+
+    def _activate(self, step: Activate) -> None:
+        """Note, link, switch: in this order, so that the inference server, whenever it starts, serves what was meant."""
+        site = self._site
+        trial = site.journal.note(step.model).trial
+        if trial is None or trial.digest != step.digest or trial.fault is not None:
+            trial = Trial(step.digest, step.back)
+            site.journal.write(step.model, trial=trial)
+        self._begin(step, strike=True)
+        site.slots.activate(step.model, step.digest)
+        fault = self._switch(step.model, step.digest)
+        if fault is not None:
+            raise Corrupt(f"not fit to serve: {fault.message}")
+        site.journal.write(step.model, attempt=None, trial=replace(trial, switched=True))
+        log.info("%s %s: activated, on trial for %g s", step.model, digests.short(step.digest), site.settings.trial)
+
+    def _switch(self, model: str, digest: Digest) -> Fault | None:
+        """Send requests to a version, warming it first where it does not stand warm. Why it cannot serve, if so."""
+        try:
+            self._site.runtime.switch(model, digest)
+        except (Conflict, NotFound):  # the server was restarted, or has no memory for two at once
+            fault = self._try_out(model, digest)
+            if fault is not None:
+                return fault
+            self._site.runtime.switch(model, digest)
+        return None
+
+    def _confirm(self, step: Confirm, local: Local) -> None:
+        self._site.journal.write(step.model, trial=None)
+        log.info("%s@%d: confirmed", step.model, local.model(step.model).installed[step.digest].number)
+
+    def _roll_back(self, step: RollBack) -> None:
+        """Back to what ran before. A full disk does not keep the link from turning, nor does a silent server: when it
+        starts it reads the link, and until it answers the step is asked again.
+        """
+        site, note = self._site, self._site.journal.note(step.model)
+        log.warning("%s %s: rolling back: %s", step.model, digests.short(step.digest), step.fault.message)
+        try:
+            site.journal.write(step.model, trial=Trial(step.digest, step.back, switched=True, fault=step.fault))
+            self._begin(step)
+        except Unavailable as error:
+            log.warning("the roll-back could not be noted: %s", error.message)
+        if step.back is None:
+            site.slots.clear_current(step.model)
+            site.runtime.drop(step.model, step.digest)
+        else:
+            site.slots.activate(step.model, step.back)
+            fault = self._switch(step.model, step.back)
+            if fault is not None:
+                log.warning("%s: the version before has become unfit, too: %s", step.model, fault.message)
+        site.slots.remove(step.model, step.digest)
+        meant = {"failed": step.fault, "probed": False} if note.digest == step.digest else {}
+        site.journal.write(step.model, trial=None, attempt=None, **meant)
+
+    def _drop(self, step: Drop, local: Local) -> None:
+        site, current = self._site, local.model(step.model).current
+        site.slots.remove_model(step.model)
+        if current is not None and local.server not in ("none", "away"):
+            site.runtime.drop(step.model, current)
+        site.journal.forget(step.model)
+        log.info("%s: no longer desired, removed", step.model)
+
+    def _collect(self, step: CollectGarbage) -> None:
+        site = self._site
+        self.let_go()
+        for model, digest in step.versions:
+            site.slots.remove(model, digest)
+        for digest in step.blobs:
+            site.blobs.remove(digest)
+        site.envelopes.retain(Digest(want.digest) for want in (site.journal.desired() or {}).values())
+        log.info("removed %d versions and %d files that nothing needs", len(step.versions), len(step.blobs))
+
+    def _begin(
+        self,
+        step: FetchManifest | Download | Install | Probe | Activate | RollBack,
+        *,
+        done: int = 0,
+        strike: bool = False,
+    ) -> None:
+        self._site.journal.begin(step.model, plan.kind(step), self._site.clock.now(), done=done, strike=strike)
+
+    def _failed(self, step: Step, error: FarshoreError) -> None:
+        where = "" if isinstance(step, CollectGarbage) else f"{step.model}: "
+        log.warning("%s%s: %s", where, plan.kind(step), error.message)
+        if isinstance(step, CollectGarbage | Confirm | Drop):
+            return
+        if isinstance(step, Install) and isinstance(error, Corrupt | NotFound):
+            self._heal(step)
+        silent = isinstance(step, Probe | Activate)  # begun with a strike, which stays unless they succeed
+        try:
+            fault = Fault(error.code, error.message[:1024])
+            self._site.journal.end(step.model, fault, strike=isinstance(error, Corrupt | Invalid) and not silent)
+        except Unavailable as disk:
+            log.warning("the failure could not be noted: %s", disk.message)
+
+    def _heal(self, step: Install) -> None:
+        """Forget blobs of a version that are not what they are called, so that they are fetched again."""
+        believed = self._site.envelopes.find(step.model, step.digest, None)
+        for digest in believed.manifest.files() if believed is not None else ():
+            forget_if_wrong(self._site, digest)
+
+
+def forget_if_wrong(site: Site, digest: Digest) -> None:
+    """Remove a blob whose bytes have gone bad."""
+    if site.blobs.has(digest):
+        try:
+            blob_store.verify(site.blobs.path(digest), digest)
+        except Corrupt as error:
+            log.warning("%s", error.message)
+            site.blobs.remove(digest)
+
+
+def check_slots(site: Site) -> None:
+    """After a start of the machine: is what ``current`` leads to whole? If not, go back to the previous version.
+
+    Damaged versions and their damaged blobs are deleted, so that they are fetched again if they are still desired.
+    """
+    for model in sorted({*site.slots.models(), *site.journal.notes.models}):
+        for entry in site.slots.installed(model):
+            try:
+                site.slots.verify(entry)
+            except Corrupt as error:
+                log.warning("%s@%d is damaged: %s", model, entry.version, error.message)
+                _give_up(site, model, entry)
+
+
+def _give_up(site: Site, model: str, entry: Installed) -> None:
+    current, previous = site.slots.current(model), site.slots.previous(model)
+    wrong = [Digest(file.digest) for file in site.slots.variant(entry).files]
+    wrong += [Digest(case.picture.digest) for case in site.slots.manifest(entry).content.acceptance]
+    if current is not None and current.digest == entry.digest:
+        try:
+            if previous is None:
+                raise Corrupt("there is no other version")
+            site.slots.verify(previous)
+            site.slots.activate(model, previous.digest)
+            log.warning("%s: back to version %d", model, previous.version)
+        except Corrupt:
+            site.slots.clear_current(model)
+            log.warning("%s: no whole version is here", model)
+    site.slots.remove(model, entry.digest)
+    for digest in wrong:
+        forget_if_wrong(site, digest)
