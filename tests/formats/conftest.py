@@ -28,12 +28,19 @@ def read(path: Path) -> bytes:
         return archive.read(next(name for name in archive.namelist() if name.endswith(".tflite")))
 
 
+KINDS = {"real": (".onnx", ".tflite", ".zip"), "real_onnx": (".onnx",), "real_tflite": (".tflite", ".zip")}
+
+
 def pytest_generate_tests(metafunc):
-    if "real" in metafunc.fixturenames:
-        paths = real_models()
-        ids = [str(path.relative_to(DATA)) for path in paths]
-        marks = pytest.mark.skip(reason="../shared/data is not beside the checkout")
-        metafunc.parametrize("real", paths or [pytest.param(None, marks=marks)], ids=ids or ["none"])
+    for fixture, suffixes in KINDS.items():
+        if fixture in metafunc.fixturenames:
+            paths = [path for path in real_models() if path.suffix in suffixes]
+            marks = pytest.mark.skip(reason="../shared/data is not beside the checkout")
+            metafunc.parametrize(
+                fixture,
+                paths or [pytest.param(None, marks=marks)],
+                ids=[str(path.relative_to(DATA)) for path in paths] or None,
+            )
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +51,15 @@ def load():
 
 @pytest.fixture(scope="session")
 def shared():
-    """Bytes of a named file of ../shared/data."""
+    """Bytes of a named file of ../shared/data; of a ZIP, its model or the named member."""
 
-    def find(name: str) -> bytes:
+    def find(name: str, member: str = "") -> bytes:
         path = DATA / name
         if not path.exists():
             pytest.skip(f"../shared/data/{name} is not there")
+        if member:
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(member)
         return read(path)
 
     return find
@@ -232,3 +242,27 @@ def tiny_safetensors(make_safetensors) -> bytes:
         {"format": "pt"},
         pad=3,
     )
+
+
+def make_shaped(inputs, outputs, metadata=None, ops=()) -> bytes:
+    """An ONNX file with this signature: names → (dtype, shape). ``ops`` are operators in it; the last makes the outputs."""
+    kinds = {
+        "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8,
+        "int8": TensorProto.INT8, "int32": TensorProto.INT32, "int64": TensorProto.INT64,
+    }  # fmt: skip
+
+    def values(signature):
+        return [helper.make_tensor_value_info(n, kinds[d], list(s)) for n, (d, s) in signature.items()]
+
+    first = next(iter(inputs), "x")
+    chain = [helper.make_node(op, [first if i == 0 else f"v{i}"], [f"v{i + 1}"]) for i, op in enumerate(ops)]
+    source = f"v{len(chain)}" if chain else first
+    ends = [helper.make_node("Identity", [source], [name]) for name in outputs]
+    model = helper.make_model(helper.make_graph([*chain, *ends], "g", values(inputs), values(outputs)), ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def shaped():
+    return make_shaped

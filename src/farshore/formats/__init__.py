@@ -1,5 +1,6 @@
 """What a model file says: its segments, its signature, what it is for. Bytes in, values out; no file, no runtime."""
 
+from farshore.formats.difference import Change, Difference, TensorChange, diff
 from farshore.formats.dispatch import inspect, segment
 from farshore.formats.families import FAMILIES
 from farshore.formats.family import Family, Question, Reason
@@ -11,7 +12,9 @@ from farshore.formats.segments import Quant, Role, Segment, SegmentMap
 
 __all__ = [
     "FAMILIES",
+    "Change",
     "Custom",
+    "Difference",
     "External",
     "Family",
     "LabelList",
@@ -26,6 +29,8 @@ __all__ = [
     "Role",
     "Segment",
     "SegmentMap",
+    "TensorChange",
+    "diff",
     "inspect",
     "overrides",
     "recognise",

@@ -128,9 +128,12 @@ def overrides(document: Mapping[str, Any]) -> Overrides:
 
 
 def given(options: Struct) -> dict[str, Any]:
-    """The options of a table that were given, as built-in values."""
-    plain: dict[str, Any] = documents.builtins(options)
-    return plain
+    """The options of a table that were given, as JSON has them: lists, no tuples."""
+    return {name: _listed(value) for name, value in documents.builtins(options).items()}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def _refuse_unknown(section: str, table: Mapping[str, Any], known: list[str]) -> None:
