@@ -1,0 +1,168 @@
+"""The server as a process: two doors, one clock, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from farshore.core.errors import Conflict, Unavailable
+from farshore.serve.control import Control
+from farshore.serve.front import Front
+from farshore.serve.http import Connections
+from farshore.serve.pool import Pool
+from farshore.serve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TICK = 0.25
+_LOCK = "serve.lock"
+
+
+class Server:
+    """A running server; an asynchronous context.
+
+    Args:
+        settings: how.
+
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pool = Pool(settings)
+        self.port = 0
+        self._pictures = Connections(Front(self.pool), settings)
+        self._orders = Connections(Control(self.pool), settings)
+        self._servers: list[asyncio.Server] = []
+        self._clock: asyncio.Task[None] | None = None
+        self._lock = -1
+
+    async def __aenter__(self) -> Self:
+        """Open both doors and load what is current.
+
+        Raises:
+            Conflict: another server runs on this root folder.
+            Unavailable: the port or the socket cannot be opened.
+
+        """
+        self._lock = _lock(self.settings.root)
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        try:
+            door = await loop.create_server(self._pictures.connect, settings.host, settings.port, backlog=256)
+            self._servers.append(door)
+            self.port = door.sockets[0].getsockname()[1]
+            self._servers.append(await loop.create_unix_server(self._orders.connect, sock=_unix(settings.socket)))
+        except OSError as error:
+            await self._close()
+            raise Unavailable(f"{settings.host}:{settings.port}: {error.strerror or error}") from None
+        self._clock = loop.create_task(self._tick())
+        self.pool.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take no more, answer what is under way, end the workers."""
+        for server in self._servers:
+            server.close()
+        self._pictures.close()
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds):
+                while self.pool.outstanding:  # noqa: ASYNC110 - a few looks at the end, not worth an event each request
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.warning("%d requests were not answered in time", self.pool.outstanding)
+        await self._close()
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self._clock is not None:
+            self._clock.cancel()
+        await self.pool.end()
+        if self._servers[1:]:
+            self.settings.socket.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.pool.look()
+            self._pictures.look()
+            self._orders.look()
+
+
+def run(settings: Settings, started: Callable[[Server], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: how.
+        started: called once when both doors are open.
+
+    Raises:
+        Conflict: another server runs on this root folder.
+        Unavailable: the port or the socket cannot be opened.
+
+    """
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with Server(settings) as server:
+            log.info("answering on http://%s:%d", settings.host, server.port)
+            if started is not None:
+                started(server)
+            await stop.wait()
+
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    try:
+        import uvloop  # noqa: PLC0415 - the standard loop does as well, a little slower
+
+        new_loop = uvloop.new_event_loop
+    except ImportError:
+        pass
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve())
+
+
+def _lock(root: Path) -> int:
+    """Hold the root folder for one server; the system lets go when this process ends in whatever way."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"{root}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Conflict(f"another server runs on {root}: stop it first, or choose another root folder") from None
+    return descriptor
+
+
+def _unix(path: Path) -> socket.socket:
+    """A listening socket at ``path`` that only this user can open; what a killed server left there goes first."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)  # the mode must hold from the first moment on
+    try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(listener.close)
+            listener.bind(str(path))
+            listener.listen(64)
+            listener.setblocking(False)
+            undo.pop_all()
+    finally:
+        os.umask(mask)
+    return listener

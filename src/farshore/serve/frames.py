@@ -1,0 +1,149 @@
+"""What front and worker say to each other over their socket pair.
+
+A frame is two little-endian uint32 (length of the message, length of the body), the message (MessagePack of one of the types
+below) and the body (a picture on the way in, an answer's JSON on the way out). Both ends are this program; the limits
+keep a worker that a hostile model took over from filling the front's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+
+from farshore.core.control import CaseResult
+from farshore.core.errors import Corrupt
+
+HEAD = struct.Struct("<II")
+MAX_MESSAGE = 1 << 20
+MAX_BODY = 1 << 30
+MAX_ANSWER = 64 << 20
+
+
+class Load(Struct, frozen=True, tag="load", array_like=True):
+    """Load that version from the slots under ``root``; answered by :class:`Ready` or :class:`Failed`."""
+
+    root: str
+    model: str
+    digest: str
+    threads: int
+    max_pixels: int
+
+
+class Score(Struct, frozen=True, tag="score", array_like=True):
+    """Answer the picture in the body; ``threshold`` and ``top`` override the model's own."""
+
+    id: int
+    threshold: float | None = None
+    top: int | None = None
+
+
+class Cancel(Struct, frozen=True, tag="cancel", array_like=True):
+    """Nobody waits for that answer any more: skip it unless it runs already."""
+
+    id: int
+
+
+class Check(Struct, frozen=True, tag="check", array_like=True):
+    """Answer the acceptance cases; answered by :class:`Checked`."""
+
+    id: int
+
+
+class Lead(Struct, frozen=True, tag="lead", array_like=True):
+    """This worker takes traffic from now on: take normal priority."""
+
+
+class Ready(Struct, frozen=True, tag="ready", array_like=True):
+    """Loaded and warm."""
+
+    seconds: float
+
+
+class Failed(Struct, frozen=True, tag="failed", array_like=True):
+    """Not loaded: a code of :mod:`farshore.core.errors` and one line. The worker ends."""
+
+    code: str
+    message: str
+
+
+class Answer(Struct, frozen=True, tag="answer", array_like=True):
+    """The answer in the body. ``stages`` are milliseconds of decoding, inference and the rest."""
+
+    id: int
+    status: int
+    stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+class Checked(Struct, frozen=True, tag="checked", array_like=True):
+    """How each acceptance case went."""
+
+    id: int
+    cases: tuple[CaseResult, ...]
+
+
+ToWorker = Load | Score | Cancel | Check | Lead
+ToFront = Ready | Failed | Answer | Checked
+
+_encoder = msgspec.msgpack.Encoder()
+to_worker = msgspec.msgpack.Decoder(ToWorker)
+to_front = msgspec.msgpack.Decoder(ToFront)
+
+
+def head(message: ToWorker | ToFront, body_length: int = 0) -> bytes:
+    """The frame up to its body."""
+    encoded = _encoder.encode(message)
+    return HEAD.pack(len(encoded), body_length) + encoded
+
+
+class Reader:
+    """Bytes in, the front's frames out.
+
+    Args:
+        max_body: bytes of the largest body.
+
+    """
+
+    def __init__(self, max_body: int = MAX_ANSWER) -> None:
+        self._buffer = bytearray()
+        self._max_body = max_body
+
+    def feed(self, data: bytes) -> Iterator[tuple[ToFront, bytes]]:
+        """Every frame that is whole after ``data``.
+
+        Raises:
+            Corrupt: what came is not a frame; nothing after it can be read.
+
+        """
+        buffer = self._buffer
+        buffer += data
+        position = 0
+        try:
+            while len(buffer) - position >= HEAD.size:
+                message_length, body_length = HEAD.unpack_from(buffer, position)
+                if message_length > MAX_MESSAGE or body_length > self._max_body:
+                    raise Corrupt("a worker sent a frame larger than any answer")
+                middle = position + HEAD.size + message_length
+                if len(buffer) < middle + body_length:
+                    break
+                message = decode(bytes(buffer[position + HEAD.size : middle]))
+                yield message, bytes(buffer[middle : middle + body_length])
+                position = middle + body_length
+        finally:
+            del buffer[:position]
+
+
+def decode(data: bytes) -> ToFront:
+    """One message of a worker.
+
+    Raises:
+        Corrupt: it is none.
+
+    """
+    try:
+        message: ToFront = to_front.decode(data)
+        return message
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"a worker sent what is no frame: {error}") from None

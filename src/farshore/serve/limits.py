@@ -1,0 +1,80 @@
+"""What the operating system holds a worker to: dies with its parent, leaves no core file, bounded memory, low priority."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_CAP_SYS_NICE = 23
+
+
+def tie_to_parent(parent: int) -> None:
+    """End when the front ends, also if this process hangs in native code.
+
+    Args:
+        parent: the front's process id; it may be gone already.
+
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+    # Ctrl-C goes to the whole foreground group; the front decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def confine(address_space: int) -> None:
+    """No core files (they hold pictures and models), and at most that many bytes of address space (0: no limit)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if address_space:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+
+
+def stand_back(niceness: int) -> bool:
+    """Let others go first until :func:`stand_up`; does nothing where that could not be undone.
+
+    Returns:
+        Whether priority was given up.
+
+    """
+    if not niceness or not _may_return():
+        return False
+    os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness))
+    return True
+
+
+def stand_up(niceness: int) -> None:
+    """Take the priority back that :func:`stand_back` gave up, for every thread of this process."""
+    for thread in _threads():
+        try:
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) - niceness)
+        except OSError:
+            pass  # a thread that ended meanwhile
+
+
+def _threads() -> list[int]:
+    """On Linux niceness belongs to threads, and new ones inherit it."""
+    try:
+        return [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return [0]
+
+
+def _may_return() -> bool:
+    """Whether this process may lower its niceness again."""
+    if sys.platform != "linux":
+        return False
+    soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
+    if soft == resource.RLIM_INFINITY or 20 - soft <= os.getpriority(os.PRIO_PROCESS, 0):
+        return True
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    except (OSError, StopIteration, ValueError):
+        return False
+    return bool(effective >> _CAP_SYS_NICE & 1)

@@ -1,0 +1,186 @@
+"""A version in a worker's memory: bytes of a picture in, bytes of the answer out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from farshore.core.control import CaseResult
+from farshore.core.digest import Digest
+from farshore.core.errors import Corrupt, FarshoreError, Invalid
+from farshore.core.manifest import AcceptanceCase, PictureInput, Pipeline, Tensor, Variant
+from farshore.serve import engine, pictures, prepare, probe, tasks
+from farshore.serve.prepare import Placement, Preparer
+from farshore.serve.tasks.subject import Subject, Want
+from farshore.store.slots import Installed, Slots
+
+Stages = tuple[float, float, float]
+"""Milliseconds of decoding (with resizing), inference, and reading the outputs."""
+
+MAX_LABELS = 1 << 20
+_encoder = msgspec.json.Encoder()
+
+
+class LoadedVersion:
+    """A version that answers. Threads may call it together.
+
+    Args:
+        root: the device's root folder.
+        model: name.
+        digest: of the manifest.
+        threads: requests that will run at once.
+        max_pixels: pixels of the largest picture.
+
+    Raises:
+        NotFound: it is not installed.
+        Corrupt: its files are not what the manifest says.
+        Invalid: the runtime or the decoder refuses it.
+        Unavailable: its runtime is missing, or memory ran out.
+
+    """
+
+    def __init__(self, root: Path, model: str, digest: Digest, threads: int, max_pixels: int) -> None:
+        slots = Slots(root)
+        self._installed = slots.find(model, digest)
+        slots.verify(self._installed)
+        self._cases = slots.manifest(self._installed).content.acceptance
+        variant = slots.variant(self._installed)
+        pipeline = variant.pipeline
+        self._max_pixels = max_pixels
+        self._tensors = {tensor.name: tensor for tensor in (*variant.inputs, *variant.outputs)}
+        self._spec = _picture_input(pipeline)
+        self._preparer = Preparer(self._spec, self._tensor(self._spec.tensor))
+        self._size_input = _size_input(pipeline, variant)
+        self._wide_first = pipeline.settings.get("image_shape_order") == "wh"
+        self._roles = pipeline.outputs or {tensor.name: tensor.name for tensor in variant.outputs}
+        for name in self._roles.values():
+            self._tensor(name)
+        self._decoder = tasks.decoder(
+            Subject(pipeline, variant.inputs, variant.outputs, _labels(self._installed, variant))
+        )
+        self._engine = engine.load(variant.runtime, self._installed.file(variant.model.path), threads)
+        self._name = {"model": model, "version": self._installed.version, "digest": digest}
+        self._warm()
+
+    def answer(self, data: bytes, want: Want, *, alone: bool) -> tuple[bytes, Stages]:
+        """Answer one picture with ``/score``'s JSON.
+
+        Args:
+            data: the picture's file.
+            want: the request's wishes.
+            alone: no other request runs now.
+
+        Raises:
+            Invalid: the picture is bad.
+            Unavailable: the runtime failed.
+
+        """
+        members, stages = self._answer(data, want, alone)
+        decode, infer, rest = stages
+        timing = {"decode_ms": round(decode, 2), "infer_ms": round(infer, 2), "read_ms": round(rest, 2)}
+        return _encoder.encode({**self._name, **members, "timing": timing}), stages
+
+    def check(self) -> tuple[CaseResult, ...]:
+        """Answer every acceptance case and compare."""
+        return tuple(self._check(case) for case in self._cases)
+
+    def _check(self, case: AcceptanceCase) -> CaseResult:
+        try:
+            data = self._installed.case(case.picture.path).read_bytes()
+            why = probe.missed(case, self._answer(data, Want(), alone=True)[0])
+        except OSError as error:
+            why = f"its picture cannot be read: {error.strerror}"
+        except FarshoreError as error:
+            why = error.message
+        return CaseResult(case.name, not why, why[:512])
+
+    def _answer(self, data: bytes, want: Want, alone: bool) -> tuple[dict[str, Any], Stages]:
+        start = time.perf_counter()
+        head = pictures.read_head(data, self._max_pixels)
+        pixels = pictures.decode(data, head, self._least(head.upright))
+        # A PNG tells its orientation only when it is opened; then its sides change places.
+        size = head.upright if head.kind == "JPEG" else (pixels.shape[0], pixels.shape[1])
+        place = prepare.place(self._spec, size)
+        tensor = self._preparer(pixels, place)
+        decoded = time.perf_counter()
+        outputs = self._engine.run(self._feeds(tensor, place), alone=alone)
+        inferred = time.perf_counter()
+        members = self._decoder(self._by_role(outputs), place, want)
+        end = time.perf_counter()
+        return members, (1e3 * (decoded - start), 1e3 * (inferred - decoded), 1e3 * (end - inferred))
+
+    def _least(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How large a JPEG has to be decoded so that resizing still only makes it smaller."""
+        place = prepare.place(self._spec, size)
+        return (place.height, place.width)
+
+    def _feeds(self, tensor: NDArray[Any], place: Placement) -> dict[str, NDArray[Any]]:
+        feeds = {self._spec.tensor: tensor}
+        if self._size_input is not None:
+            height, width = place.picture
+            size = (width, height) if self._wide_first else (height, width)
+            feeds[self._size_input.name] = np.array([size], np.dtype(self._size_input.dtype))
+        return feeds
+
+    def _by_role(self, outputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by role; quantised ones as the real numbers that they stand for."""
+        found = {}
+        for role, name in self._roles.items():
+            array, tensor = outputs[name], self._tensors[name]
+            if tensor.scale is not None and array.dtype.kind in "iu":
+                array = (array.astype(np.float32) - (tensor.zero_point or 0)) * np.float32(tensor.scale)
+            found[role] = array
+        return found
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise Invalid(f"the manifest speaks of a tensor {name!r} that the model does not have")
+        return self._tensors[name]
+
+    def _warm(self) -> None:
+        """Run once in each way, so that the first request does not pay for what is made on first use."""
+        place = prepare.place(self._spec, (self._spec.height, self._spec.width))
+        tensor = self._preparer(np.zeros((place.height, place.width, 3), np.uint8), place)
+        for alone in (True, False):
+            outputs = self._engine.run(self._feeds(tensor, place), alone=alone)
+        missing = [name for name in self._roles.values() if name not in outputs]
+        if missing:
+            raise Corrupt(f"the model has no output {missing[0]!r}, which its manifest speaks of")
+
+
+def _picture_input(pipeline: Pipeline) -> PictureInput:
+    if pipeline.input is None:
+        raise Invalid("the model takes no picture: this server answers pictures")
+    return pipeline.input
+
+
+def _size_input(pipeline: Pipeline, variant: Variant) -> Tensor | None:
+    """The input that takes the picture's size, which the decoder's setting ``image_shape`` names."""
+    assert pipeline.input is not None
+    name = pipeline.settings.get("image_shape")
+    others = [tensor for tensor in variant.inputs if tensor.name not in {pipeline.input.tensor, name}]
+    if others:
+        raise Invalid(f"the model has inputs that nothing can be fed to: {', '.join(tensor.name for tensor in others)}")
+    if name is None:
+        return None
+    found = [tensor for tensor in variant.inputs if tensor.name == name]
+    if not found:
+        raise Invalid(f"the manifest's image_shape is {name!r}, which is no input of the model")
+    return found[0]
+
+
+def _labels(installed: Installed, variant: Variant) -> tuple[str, ...]:
+    """Class names: class ``i`` is line ``i + skip``."""
+    labels = variant.pipeline.labels
+    if labels is None:
+        return ()
+    path = installed.file(labels.path)
+    if path.stat().st_size > MAX_LABELS:
+        raise Invalid(f"{labels.path} is too large for a list of labels: at most {MAX_LABELS} bytes are read")
+    lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")
+    return tuple(line.strip() for line in lines)[labels.skip :]

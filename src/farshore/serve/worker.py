@@ -1,0 +1,174 @@
+"""A worker: a process that holds one version and answers pictures with it.
+
+The front starts ``python -m farshore.serve.worker FD PARENT ADDRESS_SPACE NICENESS`` with one end of a socket pair. A worker
+opens no connection, and ends when the front does. The main thread reads frames; as many threads as the front says answer
+them, one request each.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from farshore.core.digest import Digest
+from farshore.core.errors import FarshoreError, Unavailable
+from farshore.serve import frames, limits
+from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Lead, Load, Ready, Score, ToFront, ToWorker
+from farshore.serve.tasks.subject import Want
+from farshore.serve.version import LoadedVersion
+
+
+class Worker:
+    """The worker's side of the socket pair.
+
+    Args:
+        door: connected to the front.
+        niceness: what was given up until traffic comes; 0 for nothing.
+
+    """
+
+    def __init__(self, door: socket.socket, niceness: int) -> None:
+        self._door = door
+        self._niceness = niceness
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Score | Check, bytes]] = deque()
+        self._running = 0
+        self._version: LoadedVersion | None = None
+
+    def run(self) -> None:
+        """Serve until the front closes the pair."""
+        while (frame := self._receive()) is not None:
+            message, body = frame
+            match message:
+                case Load():
+                    if not self._load(message):
+                        return
+                case Score() | Check():
+                    with self._changed:
+                        self._waiting.append((message, body))
+                        self._changed.notify()
+                case Cancel():
+                    with self._changed:
+                        self._waiting = deque(entry for entry in self._waiting if entry[0].id != message.id)
+                case Lead():
+                    if self._niceness:
+                        limits.stand_up(self._niceness)
+                        self._niceness = 0
+
+    def _load(self, order: Load) -> bool:
+        start = time.monotonic()
+        try:
+            self._version = LoadedVersion(
+                Path(order.root), order.model, Digest(order.digest), order.threads, order.max_pixels
+            )
+        except FarshoreError as error:
+            self._send(Failed(error.code, error.message[:1024]))
+            return False
+        except MemoryError:
+            self._send(Failed(Unavailable.code, "not enough memory to load it"))
+            return False
+        for number in range(order.threads):
+            threading.Thread(target=self._answer_all, name=f"answer-{number}", daemon=True).start()
+        self._send(Ready(time.monotonic() - start))
+        return True
+
+    def _answer_all(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                message, body = self._waiting.popleft()
+                self._running += 1
+                alone = self._running == 1 and not self._waiting
+            try:
+                self._answer(message, body, alone)
+            except OSError:
+                return  # the front is gone
+            finally:
+                with self._changed:
+                    self._running -= 1
+
+    def _answer(self, message: Score | Check, body: bytes, alone: bool) -> None:
+        assert self._version is not None
+        if isinstance(message, Check):
+            self._send(Checked(message.id, self._version.check()))
+            return
+        try:
+            answer, stages = self._version.answer(body, Want(message.threshold, message.top), alone=alone)
+        except FarshoreError as error:
+            self._send(Answer(message.id, error.status), error_body(error))
+        except MemoryError:
+            self._fail(message.id, "not enough memory for this picture")
+        except Exception as error:  # noqa: BLE001 - whatever a hostile picture or model made a library raise
+            # This request has no answer; the next one may.
+            traceback.print_exc()
+            self._fail(message.id, f"the model failed on this picture ({type(error).__name__})")
+        else:
+            self._send(Answer(message.id, 200, stages), answer)
+
+    def _fail(self, number: int, why: str) -> None:
+        self._send(Answer(number, Unavailable.status), error_body(Unavailable(why)))
+
+    def _send(self, message: ToFront, body: bytes = b"") -> None:
+        head = frames.head(message, len(body))
+        with self._sending:
+            self._door.sendall(head + body if len(body) < 1 << 16 else head)
+            if len(body) >= 1 << 16:
+                self._door.sendall(body)
+
+    def _receive(self) -> tuple[ToWorker, bytes] | None:
+        head = self._exactly(frames.HEAD.size)
+        if head is None:
+            return None
+        message_length, body_length = frames.HEAD.unpack(head)
+        message, body = self._exactly(message_length), self._exactly(body_length)
+        if message is None or body is None:
+            return None
+        return frames.to_worker.decode(message), body
+
+    def _exactly(self, length: int) -> bytes | None:
+        """That many bytes; None if the front closed the pair."""
+        if not length:
+            return b""
+        buffer = bytearray(length)
+        view, done = memoryview(buffer), 0
+        while done < length:
+            try:
+                count = self._door.recv_into(view[done:])
+            except ConnectionResetError:
+                return None
+            if not count:
+                return None
+            done += count
+        return bytes(buffer)
+
+
+def error_body(error: FarshoreError) -> bytes:
+    """The one shape of errors: ``{"error": {"code", "message"}}``."""
+    return msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+
+
+def main() -> None:
+    """Be a worker."""
+    fd, parent, address_space, niceness = (int(argument) for argument in sys.argv[1:5])
+    limits.tie_to_parent(parent)
+    limits.confine(address_space)
+    gave_up = limits.stand_back(niceness)
+    with socket.socket(fileno=fd) as door:
+        Worker(door, niceness if gave_up else 0).run()
+    # Threads may still compute for nobody; native code is not to be waited for, and nothing here needs cleaning up.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
