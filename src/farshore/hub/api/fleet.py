@@ -1,0 +1,228 @@
+"""The operator API's fleet: enrolment, devices, twins, deployments, tokens, the change feed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+import farshore
+from farshore.hub import twins
+from farshore.hub.api import door, words
+from farshore.hub.api.door import Endpoint
+from farshore.hub.hub import Hub
+from farshore.hub.records.devices import Twin
+
+MAX_SERIAL = 1 << 53
+FEED = 1000
+
+
+async def info(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, words.HubInfo(farshore.__version__, hub.settings.url, hub.keys))
+
+
+async def create_enrolment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, words.NewEnrolment, what="enrolment")
+    seconds = asked.seconds or hub.settings.enrolment_seconds
+    row, token = await hub.threads(hub.enrolments.create, asked.device or "", asked.tags, seconds)
+    return door.reply(request, words.enrolment(row, token, hub.settings.url), 201)
+
+
+async def list_enrolments(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, [words.enrolment(row) for row in await hub.threads(hub.enrolments.every)])
+
+
+async def delete_enrolment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    await hub.threads(hub.enrolments.remove, door.segment(request, "enrolment"))
+    return Response(status_code=204)
+
+
+async def list_devices(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    limit, query = door.number(request, "limit", 100, 1, 1000), request.query_params
+    found = await hub.threads(hub.fleet.devices, query.get("where", ""), query.get("after", ""), limit)
+    items = [words.device(*one) for one in found]
+    return door.reply(request, words.Devices(items, items[-1].id if len(items) == limit else None))
+
+
+async def show_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    found = await hub.threads(hub.fleet.device, door.segment(request, "device"))
+    return door.reply(request, words.device(*found))
+
+
+async def delete_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device = door.segment(request, "device")
+    await hub.threads(hub.fleet.remove, device)
+    hub.bells.ring(device)
+    return Response(status_code=204)
+
+
+async def show_twin(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return _twin(request, await hub.threads(hub.fleet.twin, door.segment(request, "device")))
+
+
+async def patch_twin(request: Request) -> Response:
+    return await _change_twin(request, replace=False)
+
+
+async def put_twin(request: Request) -> Response:
+    return await _change_twin(request, replace=True)
+
+
+async def _change_twin(request: Request, *, replace: bool) -> Response:
+    hub: Hub = request.app.state.hub
+    device, etag = door.segment(request, "device"), request.headers.get("if-match")
+    document = await door.read(request, dict[str, Any], what="twin")
+    row = await hub.threads(hub.fleet.change_twin, device, document, etag, replace=replace)
+    hub.bells.ring(device)
+    return _twin(request, row)
+
+
+def _twin(request: Request, row: Twin) -> Response:
+    return door.reply(request, twins.document(row), headers={"ETag": f'"{twins.etag_of(row)}"'})
+
+
+async def list_deployments(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, [words.deployment(row) for row in await hub.threads(hub.deployments.every)])
+
+
+async def create_deployment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, words.NewDeployment, what="deployment")
+    row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority)
+    hub.bells.ring_all()
+    return door.reply(request, words.deployment(row), 201)
+
+
+async def put_deployment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    key = door.segment(request, "deployment")
+    asked = await door.read(request, words.NewDeployment, what="deployment")
+    row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority)
+    hub.bells.ring_all()
+    return door.reply(request, words.deployment(row), 201 if made else 200)
+
+
+async def show_deployment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(
+        request, words.deployment(*await hub.threads(hub.deployments.one, door.segment(request, "deployment")))
+    )
+
+
+async def delete_deployment(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    await hub.threads(hub.deployments.remove, door.segment(request, "deployment"))
+    hub.bells.ring_all()
+    return Response(status_code=204)
+
+
+async def list_tokens(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, [words.token(row) for row in await hub.threads(hub.operators.every)])
+
+
+async def create_token(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, words.NewToken, what="token")
+    return door.reply(request, words.token(*await hub.threads(hub.operators.create, asked.name, asked.seconds)), 201)
+
+
+async def delete_token(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    await hub.threads(hub.operators.revoke, door.segment(request, "token"))
+    return Response(status_code=204)
+
+
+async def feed(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    after = door.number(request, "after", 0, 0, MAX_SERIAL)
+    found = await hub.threads(hub.fleet.changes, after, door.number(request, "limit", 100, 1, FEED))
+    return door.reply(request, [words.change(row) for row in found])
+
+
+_TWIN = "/v1/devices/{device}/twin"
+_DEPLOYMENT = "/v1/deployments/{deployment}"
+_LIMIT = ("limit", "most items, 1 to 1000")
+ENDPOINTS = (
+    Endpoint("GET", "/v1/hub", info, "About this hub", gives=words.HubInfo),
+    Endpoint(
+        "POST",
+        "/v1/enrolments",
+        create_enrolment,
+        "A one-time token for a device",
+        takes=words.NewEnrolment,
+        gives=words.Enrolment,
+        status=201,
+    ),
+    Endpoint("GET", "/v1/enrolments", list_enrolments, "Enrolment tokens", gives=list[words.Enrolment]),
+    Endpoint("DELETE", "/v1/enrolments/{enrolment}", delete_enrolment, "Make a token useless", status=204),
+    Endpoint(
+        "GET",
+        "/v1/devices",
+        list_devices,
+        "Devices",
+        gives=words.Devices,
+        query=(("where", "selector"), ("after", "id to begin after"), _LIMIT),
+    ),
+    Endpoint("GET", "/v1/devices/{device}", show_device, "A device", gives=words.Device),
+    Endpoint("DELETE", "/v1/devices/{device}", delete_device, "Delete a device; its credential ends", status=204),
+    Endpoint("GET", _TWIN, show_twin, "A twin, with its etag", gives=dict[str, Any]),
+    Endpoint(
+        "PATCH",
+        _TWIN,
+        patch_twin,
+        "Merge into tags and desired (If-Match)",
+        takes=dict[str, Any],
+        gives=dict[str, Any],
+    ),
+    Endpoint("PUT", _TWIN, put_twin, "Replace tags and desired (If-Match)", takes=dict[str, Any], gives=dict[str, Any]),
+    Endpoint("GET", "/v1/deployments", list_deployments, "Deployments", gives=list[words.Deployment]),
+    Endpoint(
+        "POST",
+        "/v1/deployments",
+        create_deployment,
+        "A deployment under a name of the hub's choice",
+        takes=words.NewDeployment,
+        gives=words.Deployment,
+        status=201,
+    ),
+    Endpoint("GET", _DEPLOYMENT, show_deployment, "A deployment, and who holds its version", gives=words.Deployment),
+    Endpoint(
+        "PUT",
+        _DEPLOYMENT,
+        put_deployment,
+        "Create (201) or change (200) a deployment",
+        takes=words.NewDeployment,
+        gives=words.Deployment,
+    ),
+    Endpoint("DELETE", _DEPLOYMENT, delete_deployment, "Delete a deployment", status=204),
+    Endpoint("GET", "/v1/tokens", list_tokens, "Operators' tokens", gives=list[words.Token]),
+    Endpoint(
+        "POST",
+        "/v1/tokens",
+        create_token,
+        "A token for an operator",
+        takes=words.NewToken,
+        gives=words.Token,
+        status=201,
+    ),
+    Endpoint("DELETE", "/v1/tokens/{token}", delete_token, "Revoke a token", status=204),
+    Endpoint(
+        "GET",
+        "/v1/changes",
+        feed,
+        "What changed, oldest first",
+        gives=list[words.Change],
+        query=(("after", "serial to begin after"), _LIMIT),
+    ),
+)

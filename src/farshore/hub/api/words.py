@@ -1,0 +1,278 @@
+"""What the operator API takes and gives, beside pushes (:class:`farshore.hub.ingest.Push`) and twins."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from farshore.core.manifest import Content, Name, Short
+from farshore.hub import moments
+from farshore.hub.enrolment import MAX_SECONDS
+from farshore.hub.ingest import Text, Value
+from farshore.hub.records import access, changes, deployments, devices, models
+
+Key = Annotated[str, Meta(min_length=1, max_length=128)]
+TagChange = Annotated[dict[Key, Value | None], Meta(max_length=64)]
+Seconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
+
+
+class Version(Struct, frozen=True, omit_defaults=True):
+    """A version as operators see it; ``existing`` only in the answer to a push of content that was there already."""
+
+    model: str
+    version: int
+    digest: str
+    content: str
+    size: int
+    created: str
+    archived: bool = False
+    existing: bool = False
+    description: str = ""
+    tags: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
+
+
+class FullVersion(Version, frozen=True, omit_defaults=True):
+    """A version with all that is known of it; ``manifest`` is what devices believe."""
+
+    properties: dict[str, Any] = {}
+    lineage: dict[str, Any] = {}
+    notes: list[str] = []
+    manifest: Content | None = None
+
+
+class Versions(Struct, frozen=True, omit_defaults=True):
+    """A page, newest first; ``next`` is the ``before`` of the next page."""
+
+    items: list[Version]
+    next: int | None = None
+
+
+class VersionChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may change about a version; a tag of null is deleted."""
+
+    description: Text | None = None
+    tags: TagChange = {}
+    archived: bool | None = None
+
+
+class Model(Struct, frozen=True, omit_defaults=True):
+    """A model; ``newest`` is the highest number not archived."""
+
+    name: str
+    created: str
+    title: str = ""
+    description: str = ""
+    tags: dict[str, str] = {}
+    aliases: dict[str, int] = {}
+    versions: int | None = None
+    newest: int | None = None
+
+
+class Models(Struct, frozen=True, omit_defaults=True):
+    """A page, by name; ``next`` is the ``after`` of the next page."""
+
+    items: list[Model]
+    next: str | None = None
+
+
+class ModelChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may change about a model; a tag of null is deleted."""
+
+    title: Annotated[str, Meta(max_length=200)] | None = None
+    description: Text | None = None
+    tags: TagChange = {}
+
+
+class AliasTarget(Struct, frozen=True, forbid_unknown_fields=True):
+    """Attributes: ``version`` a number, or another alias of the same model."""
+
+    version: int | str
+
+
+class Difference(Struct, frozen=True):
+    """What differs between two versions: metadata, and per pair of variants the model files' own words and tensors."""
+
+    before: int
+    after: int
+    changes: list[dict[str, str]]
+    variants: list[dict[str, Any]]
+
+
+class NewEnrolment(Struct, frozen=True, forbid_unknown_fields=True):
+    """A one-time token to make; ``device`` fixes the id, ``tags`` are the new twin's, ``seconds`` its life."""
+
+    device: Name | None = None
+    tags: dict[str, Any] = {}
+    seconds: Seconds | None = None
+
+
+class Enrolment(Struct, frozen=True, omit_defaults=True):
+    """A one-time token; ``token`` itself is told only when it is made. ``hub`` is the address to give the device."""
+
+    id: str
+    created: str
+    expires: str
+    device: str = ""
+    tags: dict[str, Any] = {}
+    used: str | None = None
+    used_by: str = ""
+    token: str = ""
+    hub: str = ""
+
+
+class Device(Struct, frozen=True, omit_defaults=True):
+    """A device; ``desired`` and ``reported`` are its sections' ``models``."""
+
+    id: str
+    created: str
+    seen: str | None = None
+    tags: dict[str, Any] = {}
+    desired: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+
+
+class Devices(Struct, frozen=True, omit_defaults=True):
+    """A page, by id; ``next`` is the ``after`` of the next page."""
+
+    items: list[Device]
+    next: str | None = None
+
+
+class NewDeployment(Struct, frozen=True, forbid_unknown_fields=True):
+    """Devices that ``selector`` matches should run ``model`` (``name@3``, ``name@alias``, ``name``), resolved now."""
+
+    selector: Annotated[str, Meta(min_length=1, max_length=4096)]
+    model: Short
+    priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class Deployment(Struct, frozen=True, omit_defaults=True):
+    """A deployment; ``ref`` as it was asked for, ``model``, ``version`` and ``digest`` what that meant when it was resolved;
+    ``devices`` counts those that hold the version, by role.
+    """
+
+    id: str
+    selector: str
+    ref: str
+    model: str
+    version: int
+    digest: str
+    priority: int
+    created: str
+    changed: str
+    devices: dict[str, int] = {}
+
+
+class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operator's token to make; without ``seconds`` it lives until it is revoked."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    seconds: Seconds | None = None
+
+
+class Token(Struct, frozen=True, omit_defaults=True):
+    """An operator's token; ``token`` itself is told only when it is made."""
+
+    id: str
+    name: str
+    created: str
+    expires: str | None = None
+    token: str = ""
+
+
+class Change(Struct, frozen=True):
+    """A line of the feed."""
+
+    serial: int
+    at: str
+    kind: str
+    subject: str
+
+
+class HubInfo(Struct, frozen=True):
+    """Attributes: ``version`` of the program; ``url`` for devices; ``keys`` that sign manifests; ``devices`` how many."""
+
+    version: str
+    url: str
+    keys: tuple[str, ...]
+
+
+def version(row: models.Version, aliases: dict[str, int], *, existing: bool = False) -> Version:
+    return Version(**_common(row, aliases), existing=existing)
+
+
+def full_version(row: models.Version, aliases: dict[str, int], content: Content) -> FullVersion:
+    return FullVersion(
+        **_common(row, aliases), properties=row.properties, lineage=row.lineage, notes=row.notes, manifest=content
+    )
+
+
+def _common(row: models.Version, aliases: dict[str, int]) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "version": row.number,
+        "digest": row.digest,
+        "content": row.content,
+        "size": row.size,
+        "created": moments.text(row.created),
+        "archived": row.archived,
+        "description": row.description,
+        "tags": row.tags,
+        "aliases": tuple(alias for alias, number in aliases.items() if number == row.number),
+    }
+
+
+def model(row: models.Model, aliases: dict[str, int], many: int | None = None, newest: int | None = None) -> Model:
+    return Model(
+        row.name, moments.text(row.created), row.title, row.description, row.tags, aliases, many, newest or None
+    )
+
+
+def enrolment(row: access.Enrolment, token: str = "", hub: str = "") -> Enrolment:
+    return Enrolment(
+        id=row.id,
+        created=moments.text(row.created),
+        expires=moments.text(row.expires),
+        device=row.device,
+        tags=row.tags,
+        used=moments.text_or_none(row.used),
+        used_by=row.used_by,
+        token=token,
+        hub=hub,
+    )
+
+
+def device(row: devices.Device, twin: devices.Twin) -> Device:
+    return Device(
+        id=row.id,
+        created=moments.text(row.created),
+        seen=moments.text_or_none(row.seen),
+        tags=twin.tags,
+        desired=twin.desired.values.get("models", {}),
+        reported=twin.reported.values.get("models", {}),
+    )
+
+
+def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None) -> Deployment:
+    return Deployment(
+        id=row.id,
+        selector=row.selector,
+        ref=row.ref,
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        priority=row.priority,
+        created=moments.text(row.created),
+        changed=moments.text(row.changed),
+        devices=counts or {},
+    )
+
+
+def token(row: access.Token, secret: str = "") -> Token:
+    return Token(row.id, row.name, moments.text(row.created), moments.text_or_none(row.expires), secret)
+
+
+def change(row: changes.Change) -> Change:
+    return Change(row.serial, moments.text(row.at), row.kind, row.subject)

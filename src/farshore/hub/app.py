@@ -1,0 +1,159 @@
+"""The hub as a process: routes over a :class:`Hub`, background work, and the HTTP server around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from farshore.core.errors import FarshoreError, Unavailable
+from farshore.hub import auth, moments
+from farshore.hub.api import device, door, fleet, models, pages
+from farshore.hub.api.door import Door, Endpoint
+from farshore.hub.hub import Hub
+from farshore.hub.settings import Settings
+
+log = logging.getLogger(__name__)
+
+HEADER_MS = 10_000
+BUFFER = 64 << 10
+TIDY_SECONDS = 3600.0
+ENDPOINTS = (*device.ENDPOINTS, *models.ENDPOINTS, *fleet.ENDPOINTS, *pages.ENDPOINTS)
+
+
+class App:
+    """The ASGI application; ``hub`` is what it speaks for. It closes the hub when its lifespan ends."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        inner = Starlette(
+            routes=[_route(one) for one in ENDPOINTS],
+            exception_handlers={
+                FarshoreError: door.on_farshore_error,
+                HTTPException: door.on_http_error,
+                Exception: door.on_any_error,
+            },
+            lifespan=_lifespan,
+        )
+        inner.router.redirect_slashes = False
+        inner.state.hub = hub
+        inner.state.openapi = pages.document(ENDPOINTS, hub.settings.url)
+        inner.state.docs = pages.page(ENDPOINTS, hub.settings.url)
+        self._door = Door(inner)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._door(scope, receive, send)
+
+
+def create_app(settings: Settings, clock: moments.Clock = time.time) -> App:
+    """Open a hub and put its API around it.
+
+    Args:
+        settings: of the hub.
+        clock: tells the time.
+
+    Raises:
+        FarshoreError: as :class:`Hub`.
+
+    """
+    return App(Hub(settings, clock))
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then stop cleanly.
+
+    Raises:
+        FarshoreError: as :class:`Hub`; also when the address cannot be listened on.
+
+    """
+    _check_address(settings)
+    asyncio.run(_serve(create_app(settings)))
+
+
+async def _serve(app: App) -> None:
+    settings = app.hub.settings
+    server = Server(
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=1024,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS, max_buffer_size=BUFFER),
+        log_enabled=False,
+        ssl_cert=Path(settings.certificate) if settings.certificate else None,
+        ssl_key=Path(settings.certificate_key) if settings.certificate_key else None,
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        app.hub.bells.close()  # those that wait for news get their answer now
+        loop.call_later(0.05, server.stop)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.serve()
+
+
+def _check_address(settings: Settings) -> None:
+    """Fail with one clear line before anything is opened; the server would fail later, in a thread of its own."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found[0][4])
+    except OSError as error:
+        reason = error.strerror or error
+        raise Unavailable(f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another") from error
+
+
+def _route(one: Endpoint) -> Route:
+    async def answer(request: Request) -> Response:
+        if one.who == "operator":
+            hub: Hub = request.app.state.hub
+            await hub.threads(hub.operators.authenticate, auth.bearer(request.headers.get("authorization")))
+        return await one.handler(request)
+
+    return Route(one.path, answer, methods=[one.method], name=one.handler.__name__)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    hub: Hub = app.state.hub
+    work = [
+        asyncio.create_task(_now_and_then(hub, hub.fleet.flush_seen, hub.settings.seen_seconds)),
+        asyncio.create_task(_now_and_then(hub, hub.tidy, TIDY_SECONDS)),
+    ]
+    try:
+        yield
+    finally:
+        hub.bells.close()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.to_thread(hub.close)
+
+
+async def _now_and_then(hub: Hub, work: Any, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await hub.threads(work)
+        except FarshoreError as error:  # the disk may be full for a while: the next round does it
+            log.warning("background work: %s", error.message)

@@ -1,0 +1,128 @@
+"""A hub's parts, put together: what :mod:`.api` speaks for and :mod:`.app` starts."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from farshore.core.errors import Conflict, Invalid
+from farshore.core.trust import SigningKey
+from farshore.hub import moments
+from farshore.hub.bells import Bells
+from farshore.hub.database import Database
+from farshore.hub.deployments import Deployments
+from farshore.hub.enrolment import Enrolments
+from farshore.hub.fleet import Fleet
+from farshore.hub.operators import Operators
+from farshore.hub.records import changes
+from farshore.hub.registry import Registry
+from farshore.hub.settings import Settings
+from farshore.hub.tickets import Tickets
+from farshore.store import files
+from farshore.store.objects import Objects
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+ENROLMENTS_KEPT = 30 * 24 * 3600
+CHANGES_KEPT = 100_000
+ADMIN = "admin.token"
+
+
+class Hub:
+    """Opens everything that a hub needs, and closes it.
+
+    Args:
+        settings: of this hub.
+        clock: tells the time.
+
+    Raises:
+        Conflict: another hub uses the data folder, or a newer one made its database.
+        Unavailable: the folder or the database cannot be used.
+        Invalid: a setting names no such thing.
+
+    """
+
+    def __init__(self, settings: Settings, clock: moments.Clock = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        data = settings.data.absolute()
+        files.make_folder(data, mode=0o700)
+        self._lock = _alone(data / "hub.lock")
+        try:
+            spool = data / "spool"
+            files.make_folder(spool, mode=0o700)
+            files.sweep(spool)
+            key = SigningKey(_secret(data / "signing.key", 32))
+            self.tickets = Tickets(_secret(data / "tickets.key", 32), settings.ticket_seconds)
+            self.database = Database(settings.database_url)
+            self.database.migrate()
+            self.registry = Registry(self.database, Objects.open(settings.store_url), key, spool, clock)
+            self.fleet = Fleet(self.database, clock)
+            self.deployments = Deployments(self.database, clock)
+            self.enrolments = Enrolments(self.database, clock)
+            self.operators = Operators(self.database, clock)
+            self.operators.settle_admin(data / ADMIN)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.bells = Bells(settings.held)
+        self._limiter: CapacityLimiter | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Public keys that sign manifests."""
+        return (str(self.registry.key.public),)
+
+    async def threads(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work beside the event loop."""
+        if self._limiter is None:  # it belongs to the event loop, which is not there yet at construction
+            self._limiter = CapacityLimiter(self.settings.threads)
+        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
+
+    def tidy(self) -> None:
+        """What is done now and then: collect unused blobs, forget old tokens and old lines of the feed."""
+        self.registry.collect()
+        with self.database.writing() as tx:
+            self.enrolments.forget(tx, self.clock() - ENROLMENTS_KEPT)
+            changes.prune(tx, CHANGES_KEPT)
+
+    def close(self) -> None:
+        """Write down what is only in memory, and let go of the data folder."""
+        try:
+            self.fleet.flush_seen()
+        finally:
+            self.database.close()
+            os.close(self._lock)
+
+
+def _alone(path: Path) -> int:
+    """Hold the folder's lock as long as the returned descriptor is open; it ends with the process, however that dies."""
+    with files.translated(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise Conflict(f"another hub uses {path.parent}: stop it, or choose another data folder") from None
+    return fd
+
+
+def _secret(path: Path, size: int) -> bytes:
+    """The secret bytes in ``path``, made at the first start; readable by nobody else."""
+    if not path.exists():
+        files.write_atomic(path, secrets.token_bytes(size), mode=0o600)
+    data = path.read_bytes()
+    if len(data) != size:
+        raise Invalid(f"{path} should hold {size} bytes: restore it from a backup")
+    return data

@@ -1,0 +1,51 @@
+"""The change feed, and counters that say "nothing new" in one read."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select
+
+from farshore.hub.records.tables import changes, counters, upsert
+
+RULES = "rules"
+"""Counts changes of deployments: while it stands still, compiled ones may be used again."""
+
+
+class Change(Struct, frozen=True):
+    """One line of the feed: ``subject`` names what changed, ``kind`` says what that is."""
+
+    serial: int
+    at: float
+    kind: str
+    subject: str
+
+
+def add(tx: Connection, kind: str, subject: str, now: float) -> None:
+    tx.execute(insert(changes).values(kind=kind, subject=subject, at=now))
+
+
+def after(tx: Connection, serial: int, limit: int) -> list[Change]:
+    rows = tx.execute(select(changes).where(changes.c.serial > serial).order_by(changes.c.serial).limit(limit))
+    return [Change(row.serial, row.at, row.kind, row.subject) for row in rows]
+
+
+def newest(tx: Connection) -> int:
+    return int(tx.execute(select(func.coalesce(func.max(changes.c.serial), 0))).scalar_one())
+
+
+def prune(tx: Connection, keep: int) -> None:
+    """Forget all but the newest ``keep`` lines."""
+    tx.execute(delete(changes).where(changes.c.serial <= newest(tx) - keep))
+
+
+def counter(name: str) -> ScalarSelect[int]:
+    """A counter as part of a larger select; None while it never moved."""
+    return select(counters.c.value).where(counters.c.name == name).scalar_subquery()
+
+
+def count(tx: Connection, name: str) -> int:
+    return int(tx.execute(select(counter(name))).scalar() or 0)
+
+
+def bump(tx: Connection, name: str) -> None:
+    upsert(tx, counters, {"name": name, "value": count(tx, name) + 1})

@@ -1,0 +1,197 @@
+"""Devices, their twins, and which versions each of them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+
+from farshore.core.twin import Section
+from farshore.hub.records.changes import RULES, counter
+from farshore.hub.records.tables import devices, files, holdings, twins, versions
+
+CURRENT, PREVIOUS, TARGET = "current", "previous", "target"  # reported
+DESIRED, PINNED = "desired", "pinned"  # wanted by the hub in the end; by an operator's own hand
+
+
+class Device(Struct, frozen=True):
+    """A device's row; ``seen`` is None until its first sync."""
+
+    id: str
+    created: float
+    seen: float | None
+
+
+class Twin(Struct, frozen=True):
+    """A twin's row.
+
+    Attributes:
+        device: its id.
+        version: grows with every change of tags or desired.
+        tags: the object.
+        manual: desired as operators wrote it.
+        desired: what the device is told: ``manual`` and deployments' models.
+        reported: what the device said.
+        rules: the counter of deployment changes when this row was read.
+
+    """
+
+    device: str
+    version: int
+    tags: dict[str, Any]
+    manual: dict[str, Any]
+    desired: Section
+    reported: Section
+    rules: int
+
+
+def add(tx: Connection, twin: Twin, credential: str, now: float) -> None:
+    """A new device with its twin; ``credential`` is a hash."""
+    tx.execute(insert(devices).values(id=twin.device, credential=credential, created=now, seen=None))
+    tx.execute(insert(twins).values(device=twin.device, **_columns(twin)))
+
+
+def set_credential(tx: Connection, device: str, credential: str) -> None:
+    tx.execute(update(devices).where(devices.c.id == device).values(credential=credential))
+
+
+def credential(tx: Connection, device: str) -> str | None:
+    """The hash of the device's credential, or None if there is no such device."""
+    return tx.execute(select(devices.c.credential).where(devices.c.id == device)).scalar()
+
+
+def by_credential(tx: Connection, credential: str) -> str | None:
+    """The device whose credential has this hash."""
+    return tx.execute(select(devices.c.id).where(devices.c.credential == credential)).scalar()
+
+
+def twin(tx: Connection, device: str) -> Twin | None:
+    return _twin(tx.execute(_TWIN.where(twins.c.device == device)).first())
+
+
+def twin_by_credential(tx: Connection, credential: str) -> Twin | None:
+    """All that an idle sync needs, in one indexed read."""
+    joined = _TWIN.join(devices, devices.c.id == twins.c.device)
+    return _twin(tx.execute(joined.where(devices.c.credential == credential)).first())
+
+
+def write_twin(tx: Connection, twin: Twin) -> None:
+    tx.execute(update(twins).where(twins.c.device == twin.device).values(**_columns(twin)))
+
+
+def one(tx: Connection, device: str) -> Device | None:
+    row = tx.execute(select(devices).where(devices.c.id == device)).first()
+    return None if row is None else _device(row)
+
+
+def page(tx: Connection, after: str, limit: int) -> list[tuple[Device, Twin]]:
+    """Devices with their twins, by id, from the first one after ``after``."""
+    both = _TWIN.add_columns(devices.c.id, devices.c.created, devices.c.seen)
+    both = both.join(devices, devices.c.id == twins.c.device)
+    rows = tx.execute(both.where(devices.c.id > after).order_by(devices.c.id).limit(limit))
+    return [(_device(row), found) for row in rows if (found := _twin(row)) is not None]
+
+
+def remove(tx: Connection, device: str) -> bool:
+    return tx.execute(delete(devices).where(devices.c.id == device)).rowcount > 0
+
+
+def note_seen(tx: Connection, seen: dict[str, float]) -> None:
+    """Write down when devices were last seen, all in one statement."""
+    if seen:
+        statement = update(devices).where(devices.c.id == bindparam("device")).values(seen=bindparam("at"))
+        tx.execute(statement, [{"device": device, "at": at} for device, at in seen.items()])
+
+
+def hold(tx: Connection, device: str, roles: Iterable[str], held: dict[tuple[str, str], str]) -> None:
+    """Replace what a device holds in ``roles``.
+
+    Args:
+        tx: open for writing.
+        device: its id.
+        roles: roles that are known anew; what stood there is forgotten.
+        held: (model, role) → manifest digest.
+
+    """
+    tx.execute(delete(holdings).where(holdings.c.device == device, holdings.c.role.in_(list(roles))))
+    rows = [
+        {"device": device, "model": model, "role": role, "digest": digest} for (model, role), digest in held.items()
+    ]
+    if rows:
+        tx.execute(insert(holdings), rows)
+
+
+def holders(tx: Connection, digest: str, roles: Iterable[str], limit: int) -> list[str]:
+    """Devices that hold a version in one of ``roles``."""
+    chosen = select(holdings.c.device).where(holdings.c.digest == digest, holdings.c.role.in_(list(roles)))
+    return list(tx.execute(chosen.distinct().order_by(holdings.c.device).limit(limit)).scalars())
+
+
+def holder_counts(tx: Connection, digest: str) -> dict[str, int]:
+    """How many devices hold a version, by role."""
+    rows = tx.execute(
+        select(holdings.c.role, func.count().label("devices"))
+        .where(holdings.c.digest == digest)
+        .group_by(holdings.c.role)
+    )
+    return {row.role: row.devices for row in rows}
+
+
+def should_have(tx: Connection, device: str, manifest: str) -> bool:
+    """Whether a device's desired names the version with this manifest digest."""
+    return _exists(tx, _wanted(device).where(holdings.c.digest == manifest))
+
+
+def needs_file(tx: Connection, device: str, digest: str) -> bool:
+    """Whether a blob belongs to a version that a device's desired names."""
+    joined = _wanted(device).join(versions, versions.c.digest == holdings.c.digest)
+    return _exists(tx, joined.join(files, files.c.version_id == versions.c.id).where(files.c.digest == digest))
+
+
+def count(tx: Connection) -> int:
+    return int(tx.execute(select(func.count()).select_from(devices)).scalar_one())
+
+
+_TWIN = select(twins, counter(RULES).label("rules"))
+
+
+def _wanted(device: str) -> Any:
+    return select(holdings.c.digest).where(holdings.c.device == device, holdings.c.role == DESIRED)
+
+
+def _exists(tx: Connection, statement: Any) -> bool:
+    return tx.execute(statement.limit(1)).first() is not None
+
+
+def _columns(twin: Twin) -> dict[str, Any]:
+    return {
+        "version": twin.version,
+        "tags": twin.tags,
+        "manual": twin.manual,
+        "desired": twin.desired.values,
+        "desired_metadata": twin.desired.metadata,
+        "desired_version": twin.desired.version,
+        "reported": twin.reported.values,
+        "reported_metadata": twin.reported.metadata,
+        "reported_version": twin.reported.version,
+    }
+
+
+def _twin(row: Row[Any] | None) -> Twin | None:
+    if row is None:
+        return None
+    return Twin(
+        device=row.device,
+        version=row.version,
+        tags=row.tags,
+        manual=row.manual,
+        desired=Section(row.desired, row.desired_metadata, row.desired_version),
+        reported=Section(row.reported, row.reported_metadata, row.reported_version),
+        rules=row.rules or 0,
+    )
+
+
+def _device(row: Row[Any]) -> Device:
+    return Device(row.id, row.created, row.seen)

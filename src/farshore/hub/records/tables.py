@@ -1,0 +1,215 @@
+"""The tables, in the SQL that SQLite and PostgreSQL share. Migrations must lead to exactly these (a test compares)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import json
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeDecorator
+
+from farshore.core import documents
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER column
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as canonical text: the same on every engine, read only as a whole."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else documents.canonical(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else json.decode(value)
+
+
+def _key(target: str) -> ForeignKey:
+    return ForeignKey(target, ondelete="CASCADE")
+
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("touched", Double, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("last", Integer, nullable=False),  # highest number ever given: never reused, also after deletion
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model_id", _key("models.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("content", Text, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("properties", Json, nullable=False),
+    Column("lineage", Json, nullable=False),
+    Column("notes", Json, nullable=False),
+    Column("archived", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("model_id", "number"),
+    UniqueConstraint("model_id", "content"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("version_id", _key("versions.id"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Index(None, "digest"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model_id", _key("models.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("moved", Double, nullable=False),
+    Index(None, "version_id"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("credential", Text, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+    Column("seen", Double),
+)
+
+twins = Table(
+    "twins",
+    metadata,
+    Column("device", _key("devices.id"), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # of tags and desired together: makes the etag
+    Column("tags", Json, nullable=False),
+    Column("manual", Json, nullable=False),  # desired as operators wrote it; "desired" has deployments' models as well
+    Column("desired", Json, nullable=False),
+    Column("desired_metadata", Json, nullable=False),
+    Column("desired_version", BigInteger, nullable=False),
+    Column("reported", Json, nullable=False),
+    Column("reported_metadata", Json, nullable=False),
+    Column("reported_version", BigInteger, nullable=False),
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("device", _key("devices.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Index(None, "digest", "role"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("selector", Text, nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+    Index(None, "version_id"),
+    sqlite_autoincrement=True,
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("token", Text, nullable=False, unique=True),
+    Column("device", Text, nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("used", Double),
+    Column("used_by", Text, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("token", Text, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+    Column("expires", Double),
+    Column("revoked", Boolean, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+
+def upsert(tx: Connection, table: Table, values: dict[str, Any]) -> None:
+    """Insert a row, or update the one with the same primary key."""
+    engine: Any = postgresql if tx.dialect.name == "postgresql" else sqlite
+    statement = engine.insert(table).values(values)
+    keys = [column.name for column in table.primary_key]
+    rest = {name: statement.excluded[name] for name in values if name not in keys}
+    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))

@@ -1,0 +1,306 @@
+"""Selectors: conditions over a device's id and tags, in Azure IoT Hub's target-condition syntax.
+
+::
+
+    condition  = either
+    either     = both {"OR" both}
+    both       = inverted {"AND" inverted}
+    inverted   = "NOT" inverted | "(" either ")" | "*" | comparison
+    comparison = operand [("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") operand | ("IN" | "NIN") list]
+    list       = "[" literal {"," literal} "]"
+    operand    = literal | "deviceId" | "tags" "." name {"." name}
+    name       = word | "[[" any text without "]]" "]]"
+    literal    = 'text, '' for a quote' | number | "true" | "false" | "null"
+
+Words of the language are written in either case; ``*`` selects every device. A property that is not there is undefined, and
+so is what is computed from it: ``tags.gpu != 'none'`` and ``NOT tags.gpu = 'none'`` both leave out a device without
+``tags.gpu`` (https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-query-language#operators).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from farshore.core.errors import Invalid
+
+MAX_TEXT = 4096
+MAX_DEPTH = 64
+
+Truth = bool | None
+"""True, False, or None for undefined (Kleene's three values)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A parsed condition; make one with :func:`parse`."""
+
+    text: str
+    _root: Node
+
+    def matches(self, device: str, tags: Mapping[str, Any]) -> bool:
+        """Whether the condition is true (not merely undefined) for a device with this id and these tags."""
+        return _truth(self._root, {"deviceId": device, "tags": tags}) is True
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    symbol: str
+    left: Operand
+    right: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    operand: Operand
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    term: Node
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    terms: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    terms: tuple[Node, ...]
+
+
+Operand = Property | Literal
+Node = Operand | Comparison | Membership | Not | And | Or
+
+
+def parse(text: str) -> Selector:
+    """Read a condition.
+
+    Raises:
+        Invalid: not a condition; the message points at the column (counted from 1).
+
+    """
+    if len(text) > MAX_TEXT:
+        raise Invalid(f"selector: {len(text)} characters; at most {MAX_TEXT} are taken")
+    parser = _Parser(text)
+    root = parser.either(1)
+    parser.end()
+    return Selector(text, root)
+
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<text>'(?:[^']|'')*')"
+    r"|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?(?![\w.]))"
+    r"|(?P<name>\[\[.*?\]\])"
+    r"|(?P<word>[^\W\d]\w*)"
+    r"|(?P<sign><>|!=|<=|>=|[=<>()\[\],.*]))"
+)
+_COMPARISONS = {"=", "!=", "<>", "<", "<=", ">", ">="}
+_CONSTANTS = {"true": True, "false": False, "null": None}
+_KEYWORDS = {"and", "or", "not", "in", "nin", *_CONSTANTS}
+
+
+class _Parser:
+    """Recursive descent over tokens, one of look-ahead."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._next = self._column = 0
+        self._kind = self._token = ""
+        self._advance()
+
+    def either(self, depth: int) -> Node:
+        terms = [self._both(depth)]
+        while self._keyword("or"):
+            terms.append(self._both(depth))
+        return terms[0] if len(terms) == 1 else Or(tuple(terms))
+
+    def end(self) -> None:
+        if self._kind:
+            self._fail(f"expected AND, OR or the end, found {self._token!r}")
+
+    def _both(self, depth: int) -> Node:
+        terms = [self._inverted(depth)]
+        while self._keyword("and"):
+            terms.append(self._inverted(depth))
+        return terms[0] if len(terms) == 1 else And(tuple(terms))
+
+    def _inverted(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            self._fail(f"nested deeper than {MAX_DEPTH} levels")
+        if self._keyword("not"):
+            return Not(self._inverted(depth + 1))
+        if self._sign("("):
+            inner = self.either(depth + 1)
+            self._expect(")")
+            return inner
+        if self._sign("*"):
+            return Literal(value=True)
+        return self._comparison()
+
+    def _comparison(self) -> Node:
+        left = self._operand()
+        if self._kind == "sign" and self._token in _COMPARISONS:
+            symbol = self._token
+            self._advance()
+            return Comparison("!=" if symbol == "<>" else symbol, left, self._operand())
+        for word in ("in", "nin"):
+            if self._keyword(word):
+                found = Membership(left, self._list())
+                return found if word == "in" else Not(found)
+        return left
+
+    def _list(self) -> tuple[Any, ...]:
+        self._expect("[")
+        values = [self._literal()]
+        while self._sign(","):
+            values.append(self._literal())
+        self._expect("]")
+        return tuple(values)
+
+    def _operand(self) -> Operand:
+        if self._kind == "word" and self._token.lower() not in _KEYWORDS:
+            return self._property()
+        return Literal(self._literal())
+
+    def _property(self) -> Property:
+        root, column = self._token, self._column
+        if root not in {"deviceId", "tags"}:
+            self._fail(f"unknown property {root!r}: use deviceId or tags.<name>")
+        self._advance()
+        path = [root]
+        while self._sign("."):
+            if self._kind == "word":
+                path.append(self._token)
+            elif self._kind == "name":
+                path.append(self._token[2:-2])
+            else:
+                self._fail("expected a name after '.'")
+            self._advance()
+        if (root == "tags") != (len(path) > 1):
+            self._column = column
+            self._fail("use deviceId or tags.<name>")
+        return Property(tuple(path))
+
+    def _literal(self) -> Any:
+        kind, token = self._kind, self._token
+        if kind == "text":
+            self._advance()
+            return token[1:-1].replace("''", "'")
+        if kind == "number":
+            self._advance()
+            return float(token) if any(char in token for char in ".eE") else int(token)
+        if kind == "word" and token.lower() in _CONSTANTS:
+            self._advance()
+            return _CONSTANTS[token.lower()]
+        return self._fail(f"expected a value, found {token!r}" if kind else "expected a value, found the end")
+
+    def _keyword(self, word: str) -> bool:
+        return self._take(self._kind == "word" and self._token.lower() == word)
+
+    def _sign(self, sign: str) -> bool:
+        return self._take(self._kind == "sign" and self._token == sign)
+
+    def _take(self, wanted: bool) -> bool:
+        if wanted:
+            self._advance()
+        return wanted
+
+    def _expect(self, sign: str) -> None:
+        if not self._sign(sign):
+            self._fail(f"expected {sign!r}" + (f", found {self._token!r}" if self._kind else ", found the end"))
+
+    def _advance(self) -> None:
+        match = _TOKEN.match(self._text, self._next)
+        if match is not None and match.lastgroup is not None:
+            self._kind, self._token = match.lastgroup, match[match.lastgroup]
+            self._column, self._next = match.start(match.lastgroup) + 1, match.end()
+            return
+        rest = self._text[self._next :].lstrip()
+        self._kind, self._token = "", ""
+        self._column = len(self._text) - len(rest) + 1
+        if rest:
+            why = {"'": "this quote is never closed", "[": "this [[ is never closed by ]]"}
+            self._fail(why.get(rest[0], f"cannot read {rest[:12]!r}"))
+
+    def _fail(self, why: str) -> NoReturn:
+        raise Invalid(f"selector, column {self._column}: {why}")
+
+
+_UNDEFINED = object()
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _truth(node: Node, document: Mapping[str, Any]) -> Truth:
+    match node:
+        case Or(terms):
+            found = {_truth(term, document) for term in terms}
+            return True if True in found else None if None in found else False
+        case And(terms):
+            found = {_truth(term, document) for term in terms}
+            return False if False in found else None if None in found else True
+        case Not(term):
+            inner = _truth(term, document)
+            return None if inner is None else not inner
+        case Comparison(symbol, left, right):
+            return _compare(symbol, _value(left, document), _value(right, document))
+        case Membership(operand, values):
+            value = _value(operand, document)
+            return None if value is _UNDEFINED else any(_equal(value, one) for one in values)
+        case _:
+            value = _value(node, document)
+            return value if isinstance(value, bool) else None
+
+
+def _value(operand: Operand, document: Mapping[str, Any]) -> Any:
+    if isinstance(operand, Literal):
+        return operand.value
+    value: Any = document
+    for name in operand.path:
+        if not isinstance(value, Mapping) or name not in value:
+            return _UNDEFINED
+        value = value[name]
+    return value
+
+
+def _compare(symbol: str, left: Any, right: Any) -> Truth:
+    if left is _UNDEFINED or right is _UNDEFINED:
+        return None
+    if symbol in {"=", "!="}:
+        return _equal(left, right) == (symbol == "=")
+    if _kind(left) != _kind(right) or _kind(left) not in {"text", "number"}:
+        return None
+    return _ORDER[symbol](left, right)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Equal in kind and value: 1 = 1.0, but 1 is neither true nor '1'."""
+    return _kind(left) == _kind(right) and bool(left == right)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    return "text" if isinstance(value, str) else type(value).__name__

@@ -1,0 +1,161 @@
+"""A hub of its own for each test, asked through its whole API; and small model files made here."""
+
+import contextlib
+import warnings
+from dataclasses import replace
+
+import pytest
+
+with warnings.catch_warnings():  # it would rather have httpx's successor, which is not out
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+from farshore.core import digest as digests
+from farshore.hub.app import create_app
+from farshore.hub.settings import Settings
+
+
+class Clock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Operator:
+    """The operator API through a test client; answers are decoded, and a wrong status is an error."""
+
+    def __init__(self, client: TestClient, token: str) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def ask(self, method, path, *, status=(200, 201, 204), **more):
+        headers = {**self.headers, **more.pop("headers", {})}
+        answer = self.client.request(method, path, headers=headers, **more)
+        wanted = status if isinstance(status, tuple) else (status,)
+        assert answer.status_code in wanted, (answer.status_code, answer.text)
+        return answer
+
+    def get(self, path, **more):
+        return self.ask("GET", path, **more).json()
+
+    def upload(self, data: bytes) -> str:
+        digest = digests.of(data)
+        self.ask("PUT", f"/v1/blobs/{digest}", content=data)
+        return digest
+
+    def push(self, name: str, files: dict[str, bytes], *, status=(200, 201), **more):
+        parts = [{"path": path, "digest": self.upload(data)} for path, data in files.items()]
+        return self.ask("POST", f"/v1/models/{name}/versions", json={"files": parts, **more}, status=status).json()
+
+    def enrolled(self, device: str, **more) -> "Device":
+        token = self.ask("POST", "/v1/enrolments", json=more).json()["token"]
+        asked = {"token": token, "device": device, "credential": f"credential-of-{device}".ljust(32, "x").replace(".", "_")}
+        found = self.client.post("/device/v1/enrol", json=asked)
+        assert found.status_code == 200, found.text
+        return Device(self.client, found.json()["device"], asked["credential"], found.json()["keys"])
+
+
+class Device:
+    """The device API as one device."""
+
+    def __init__(self, client, name, credential, keys) -> None:
+        self.client, self.name, self.keys = client, name, keys
+        self.headers = {"Authorization": f"Bearer {credential}"}
+
+    def sync(self, status=200, **more):
+        answer = self.client.post("/device/v1/sync", json=more, headers=self.headers)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def ticket(self, digest, status=200, **more):
+        answer = self.client.post("/device/v1/tickets", json={"want": digest, **more}, headers=self.headers)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def envelope(self, digest, status=200):
+        answer = self.client.get(f"/device/v1/envelopes/{digest}", headers=self.headers)
+        assert answer.status_code == status, answer.text
+        return answer.content
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data=tmp_path / "hub")
+
+
+@pytest.fixture
+def started(settings, clock):
+    """Start a hub with these settings changed; stopped at the end of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**changes):
+            app = create_app(replace(settings, **changes), clock)
+            return stack.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield start
+
+
+@pytest.fixture
+def client(started):
+    return started()
+
+
+@pytest.fixture
+def hub(client):
+    return client.app.hub
+
+
+@pytest.fixture
+def operator(client, settings):
+    return Operator(client, (settings.data / "admin.token").read_text().strip())
+
+
+@pytest.fixture
+def make_onnx():
+    """A small classifier as ONNX: a 16×16 picture to scores of ``classes`` classes; ``seed`` makes its weights."""
+    onnx = pytest.importorskip("onnx")
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(seed: int = 1, classes: int = 3) -> bytes:
+        weights = np.random.default_rng(seed).standard_normal((classes, 3)).astype(np.float32)
+        graph = helper.make_graph(
+            [
+                helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+                helper.make_node("Flatten", ["pooled"], ["flat"]),
+                helper.make_node("Gemm", ["flat", "weights"], ["logits"], transB=1),
+                helper.make_node("Softmax", ["logits"], ["scores"]),
+            ],
+            "classifier",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, classes])],
+            [numpy_helper.from_array(weights, "weights")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+
+    return make
+
+
+TOML = "[input]\nmean = 127.5\nstd = 127.5\n"
+LABELS = b"ship\nbuoy\nturbine\n"
+
+
+@pytest.fixture
+def pushed(operator, make_onnx):
+    """Push version after version of a small classifier."""
+
+    def push(name: str = "detector", seed: int = 1, **more):
+        return operator.push(name, {"net.onnx": make_onnx(seed), "labels.txt": LABELS}, **{"overrides": TOML, **more})
+
+    return push
