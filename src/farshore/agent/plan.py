@@ -170,11 +170,12 @@ def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
     state, want = local.model(model), desired.get(model)
     if want is None:
         return Drop(model) if state.current is not None or state.installed else None
-    watch = _trial(model, state, local, now)
-    if state.current == want.digest or (watch is not None and not isinstance(watch, Hold)):
+    trial, watch = state.note.trial, _trial(model, state, local, now)
+    unfinished = trial is not None and trial.fault is not None
+    if state.current == want.digest or (watch is not None and (unfinished or not isinstance(watch, Hold))):
         return watch
     ahead = _toward(model, want, desired, local, now)
-    if watch is None or (state.note.trial is not None and want.digest == state.note.trial.back):
+    if watch is None or (trial is not None and want.digest == trial.back):
         return ahead  # going back to what ran before need not await the verdict on what runs now
     return watch if ahead is None or isinstance(ahead, Probe | Activate | Hold) else ahead
 

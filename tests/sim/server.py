@@ -1,0 +1,94 @@
+"""An inference server in memory: the far side of the agent on its own machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.sim.clock import VirtualClock
+
+from farshore.core import control
+from farshore.core.control import CaseResult, ModelStatus, Serving, Status
+from farshore.core.digest import Digest
+from farshore.core.errors import Conflict, Unavailable
+from farshore.store.slots import Slots
+
+
+@dataclass
+class SimServer:
+    """Serves what the slots hold; versions misbehave as told.
+
+    Attributes:
+        unfit: manifest digests that fail their probe.
+        crashing: that crash in traffic; ``failing``: that answer with errors.
+        up: whether it answers the agent.
+        forgetful: lets a probed candidate go at once, as with too little memory.
+
+    """
+
+    slots: Slots
+    clock: VirtualClock
+    unfit: set[Digest] = field(default_factory=set)
+    crashing: set[Digest] = field(default_factory=set)
+    failing: set[Digest] = field(default_factory=set)
+    up: bool = True
+    forgetful: bool = False
+    serving: dict[str, tuple[Digest, float]] = field(default_factory=dict)
+    candidates: dict[str, Digest] = field(default_factory=dict)
+    runtimes: tuple[str, ...] = ("onnxruntime",)
+    calls: list[tuple[str, str, Digest]] = field(default_factory=list)
+
+    def restart(self) -> None:
+        """What a start of the process does: read the links."""
+        self.candidates.clear()
+        self.serving.clear()
+        for model in self.slots.models():
+            current = self.slots.current(model)
+            if current is not None:
+                self.serving[model] = (current.digest, self.clock.monotonic())
+
+    def look(self) -> Status | str:
+        if not self.up:
+            return "away"
+        return Status(self.runtimes, {model: self._status(model) for model in {*self.serving, *self.candidates}})
+
+    def probe(self, model: str, digest: Digest) -> control.Probe:
+        self._called("probe", model, digest)
+        self.slots.verify(self.slots.find(model, digest))
+        if digest in self.unfit:
+            return control.Probe(ok=False, cases=(CaseResult("scene", ok=False, why="expected a cat"),))
+        self.candidates[model] = digest
+        return control.Probe(ok=True)
+
+    def switch(self, model: str, digest: Digest) -> None:
+        self._called("switch", model, digest)
+        if model in self.serving and self.serving[model][0] == digest:
+            return
+        warm = self.candidates.pop(model, None)
+        forgetful, self.forgetful = self.forgetful, False
+        if warm != digest or forgetful:
+            raise Conflict(f"{digest} does not stand warm")
+        self.serving[model] = (digest, self.clock.monotonic())
+
+    def drop(self, model: str, digest: Digest) -> None:
+        self._called("drop", model, digest)
+        if self.candidates.get(model) == digest:
+            del self.candidates[model]
+        current = self.slots.current(model)
+        if model in self.serving and self.serving[model][0] == digest and (current is None or current.digest != digest):
+            del self.serving[model]
+
+    def _status(self, model: str) -> ModelStatus:
+        warm = self.candidates.get(model)
+        candidate = None if warm is None else Serving(warm, 1)
+        if model not in self.serving:
+            return ModelStatus(candidate=candidate)
+        digest, since = self.serving[model]
+        seconds = self.clock.monotonic() - since
+        crashes = int(seconds) if digest in self.crashing else 0
+        errors = int(seconds * 10) if digest in self.failing else 0
+        return ModelStatus(Serving(digest, 1, int(seconds * 10), errors, crashes, seconds), candidate)
+
+    def _called(self, what: str, model: str, digest: Digest) -> None:
+        if not self.up:
+            raise Unavailable("the inference server does not answer")
+        self.calls.append((what, model, digest))
