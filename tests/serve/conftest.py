@@ -76,8 +76,7 @@ def colours_model(size: int = 16, work: int = 0) -> bytes:
         weights = [numpy_helper.from_array(eye, "w0"), numpy_helper.from_array(same, "w1"),
                    numpy_helper.from_array(eye.transpose(1, 0, 2, 3).copy(), "w2")]  # fmt: skip
         nodes.append(helper.make_node("Conv", ["x", "w0"], ["a0"]))
-        for number in range(work):
-            nodes.append(helper.make_node("Conv", [f"a{number}", "w1"], [f"a{number + 1}"], pads=[1, 1, 1, 1]))
+        nodes += [helper.make_node("Conv", [f"a{n}", "w1"], [f"a{n + 1}"], pads=[1, 1, 1, 1]) for n in range(work)]
         nodes.append(helper.make_node("Conv", [f"a{work}", "w2"], ["y"]))
         last = "y"
     nodes += [helper.make_node("GlobalAveragePool", [last], ["m"]), helper.make_node("Flatten", ["m"], ["scores"])]
@@ -270,7 +269,7 @@ class Client:
 
     async def ready(self) -> None:
         async with asyncio.timeout(60):
-            while (await self.get("/readyz"))[0] != 200:
+            while (await self.get("/readyz"))[0] != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     def close(self) -> None:
