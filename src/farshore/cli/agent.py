@@ -52,7 +52,7 @@ def agent(
     farshore agent --root /var/lib/farshore                      from then on
     farshore agent --root /var/lib/farshore --window 22:00-06:00 --rate 64kB
     """
-    from farshore.agent import identity, loop
+    from farshore.agent import app, identity
     from farshore.agent.settings import Settings
 
     logging.basicConfig(
@@ -63,7 +63,7 @@ def agent(
     settings = Settings.load(root, {"hub": hub, **given})
     if enrol:
         identity.enrol(settings, enrol, device or _host())
-    loop.run(settings, once=once)
+    app.run(settings, once=once)
 
 
 def _host() -> str:

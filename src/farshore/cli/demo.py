@@ -14,7 +14,6 @@ from farshore.cli.annotate import annotate
 from farshore.cli.load import Load, score
 from farshore.cli.output import megabytes, print_table
 from farshore.cli.world import Device, World, wait_for
-from farshore.client import push_folder
 from farshore.core import wire
 from farshore.core.errors import FarshoreError, Unavailable
 from farshore.store.blobs import CHUNK
@@ -115,12 +114,12 @@ class Story:
         click.echo(f"· {text}")
 
     def _push(self, number: int) -> None:
-        pushed = push_folder(self.world.hub, MODEL, [worlds.assets() / f"v{number}"])
+        pushed = self.world.hub.push(MODEL, [worlds.assets() / f"v{number}"])
         if pushed["version"] != number:
             raise Unavailable(f"the registry numbered version {pushed['version']}, expected {number}")
         sizes = {
             v["name"]: sum(f["size"] for f in v["files"] if f.get("role") != "other")
-            for v in pushed["manifest"]["content"]["variants"]
+            for v in self.world.hub.version(f"{MODEL}@{number}")["manifest"]["variants"]
         }
         self.sizes[number] = sizes
         self._say(

@@ -164,7 +164,7 @@ class World:
 
     def add_device(self, name: str, tags: dict[str, str], *, runtimes: str = "") -> Device:
         """Enrol and start a device."""
-        token = self.hub.create_token(device=name, tags=tags)["token"]
+        token = self.hub.create_enrolment(name, tags)["token"]
         device = Device(name, self.folder / name, ThinLink(self.port, self.rate), token, runtimes)
         self.devices.append(device)
         device.start()

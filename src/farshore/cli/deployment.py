@@ -1,0 +1,100 @@
+"""``farshore deployment``: standing rules of what runs where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farshore.cli.connection import with_hub
+from farshore.cli.output import json_option, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from farshore.client import Hub
+
+MODEL = click.option(
+    "--model", "ref", required=True, metavar="REF", help="NAME@3, NAME@ALIAS or NAME; resolved now and recorded."
+)
+SELECTOR = click.option(
+    "--to", "selector", default="*", show_default=True, help="Devices it applies to: a selector, or * for all."
+)
+PRIORITY = click.option("--priority", default=0, show_default=True, help="Of several that match, the highest wins.")
+
+
+@click.group()
+def deployment() -> None:
+    """Standing rules: devices that match run that version of a model."""
+
+
+@deployment.command()
+@click.argument("name")
+@MODEL
+@SELECTOR
+@PRIORITY
+@json_option
+@with_hub
+def create(hub: Hub, name: str, ref: str, selector: str, priority: int, as_json: bool) -> None:
+    """Create a deployment, or change the one of that name.
+
+    \b
+    farshore deployment create prod --model detector@champion --to "tags.site = 'oslo'"
+    farshore deployment create trial --model detector@3 --to "deviceId IN ['turbine-7']" --priority 10
+    """
+    found = hub.put_deployment(name, model=ref, selector=selector, priority=priority)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(
+            f"{found['id']}: {found['model']}@{found['version']} to {found['selector']}, priority {found['priority']}"
+        )
+
+
+@deployment.command("list")
+@json_option
+@with_hub
+def list_(hub: Hub, as_json: bool) -> None:
+    """List deployments, most urgent first."""
+    items = hub.deployments()
+    if as_json:
+        print_json(items)
+        return
+    print_table(
+        ["deployment", "model", "to", ">priority", "changed"],
+        [(d["id"], _version(d), d["selector"], d["priority"], d["changed"][:19].replace("T", " ")) for d in items],
+        empty="no deployments yet: farshore deployment create NAME --model REF --to SELECTOR",
+    )
+
+
+@deployment.command()
+@click.argument("name")
+@json_option
+@with_hub
+def show(hub: Hub, name: str, as_json: bool) -> None:
+    """Show a deployment, and how many devices hold its version."""
+    found = hub.deployment(name)
+    if as_json:
+        print_json(found)
+        return
+    print_facts([
+        ("deployment", found["id"]), ("model", _version(found)), ("to", found["selector"]),
+        ("priority", found["priority"]), ("changed", found["changed"][:19].replace("T", " ")),
+        *((f"devices, {role}", count) for role, count in found.get("devices", {}).items()),
+    ])  # fmt: skip
+
+
+@deployment.command()
+@click.argument("name")
+@with_hub
+def delete(hub: Hub, name: str) -> None:
+    """Delete a deployment: the next one of lower priority holds then; with none, the model is removed from the device.
+
+    \b
+    farshore deployment delete trial
+    """
+    hub.delete_deployment(name)
+    click.echo(f"{name} is deleted")
+
+
+def _version(found: dict[str, Any]) -> str:
+    exact = f"{found['model']}@{found['version']}"
+    return exact if found["ref"] == exact else f"{exact} (asked for as {found['ref']})"

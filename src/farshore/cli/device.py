@@ -1,0 +1,209 @@
+"""``farshore device``: enrol, look, tag, remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farshore.cli.connection import pairs, with_hub
+from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table
+from farshore.core import wire
+from farshore.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from farshore.client import Hub
+
+
+@click.group()
+def device() -> None:
+    """Devices: enrol them, see what they run, tag them."""
+
+
+@device.command()
+@click.option("--device", "name", help="The only id it may enrol under.")
+@click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
+@click.option("--hours", type=float, help="Life of the token.  [default: 24]")
+@json_option
+@with_hub
+def token(hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, as_json: bool) -> None:
+    """Make a one-time enrolment token, good for one device.
+
+    \b
+    farshore device token --device turbine-7 --tag site=oslo
+    """
+    found = hub.create_enrolment(name, pairs(tags, "--tag"), int(hours * 3600) if hours else None)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(found["token"])
+    click.echo(
+        f"\nOn the device, until {found['expires'][:16].replace('T', ' ')} UTC:\n"
+        f"  farshore agent --root /var/lib/farshore --hub {found['hub']} --enrol {found['token']}"
+        + (f" --device {name}" if name else ""),
+        err=True,
+    )
+
+
+@device.command("list")
+@click.option("--where", default="", help="Selector, e.g. \"tags.site = 'oslo'\".")
+@json_option
+@with_hub
+def list_(hub: Hub, where: str, as_json: bool) -> None:
+    """List devices with what they run.
+
+    \b
+    farshore device list
+    farshore device list --where "tags.site = 'oslo' AND NOT tags.gpu = 'none'"
+    """
+    items = list(hub.devices(where))
+    if as_json:
+        print_json(items)
+        return
+    rows = [(d["id"], _seen(d), _tags(d.get("tags", {})), "; ".join(_state(*m) for m in _models(d))) for d in items]
+    print_table(
+        ["device", "seen", "tags", "models"],
+        rows,
+        empty="no devices" + (" match" if where else " yet: farshore device token"),
+    )
+
+
+@device.command()
+@click.argument("name")
+@json_option
+@with_hub
+def show(hub: Hub, name: str, as_json: bool) -> None:
+    """Show a device: tags, and for each model what it should run, runs, and works on.
+
+    \b
+    farshore device show turbine-7
+    """
+    found = hub.device(name)
+    if as_json:
+        print_json(found)
+        return
+    print_facts(
+        [
+            ("device", found["id"]),
+            ("seen", _seen(found)),
+            ("enrolled", found["created"][:19].replace("T", " ")),
+            ("tags", _tags(found.get("tags", {}))),
+        ]
+    )
+    rows = []
+    for model, want, have in _models(found):
+        target = have.target
+        rows.append((
+            model, want.version if want else "–", _running(have.current), _running(have.previous),
+            "" if target is None else _target(target), megabytes(have.fetched),
+        ))  # fmt: skip
+    print_table(["model", ">desired", "current", "previous", "working on", ">fetched"], rows, empty="\nno models")
+
+
+@device.command()
+@click.argument("name")
+@with_hub
+def twin(hub: Hub, name: str) -> None:
+    """Print a device's twin as JSON: tags, desired, reported, with versions and metadata.
+
+    \b
+    farshore device twin turbine-7
+    """
+    print_json(hub.twin(name))
+
+
+@device.command()
+@click.argument("name")
+@click.argument("tags", nargs=-1, required=True, metavar="K=V…")
+@with_hub
+def tag(hub: Hub, name: str, tags: tuple[str, ...]) -> None:
+    """Set tags of a device; ``K=`` removes one. Deployments follow at its next sync.
+
+    \b
+    farshore device tag turbine-7 site=bergen gpu=
+    """
+    change = {key: value or None for key, value in pairs(tags, "tag").items()}
+    found = hub.patch_twin(name, {"tags": change})
+    click.echo(f"{name}: {_tags(found['tags']) or 'no tags'}")
+
+
+@device.command()
+@click.argument("name")
+@click.argument("model")
+@with_hub
+def retry(hub: Hub, name: str, model: str) -> None:
+    """Let a device try a version again that it gave up.
+
+    \b
+    farshore device retry turbine-7 detector
+    """
+    from farshore.core import twin as twins
+
+    desired = hub.twin(name)["properties"]["desired"]
+    key = twins.key_of(model)
+    entry = desired.get("models", {}).get(key)
+    if entry is None:
+        raise Invalid(f"nothing is desired of {model!r} on {name}")
+    hub.patch_twin(name, {"properties": {"desired": {"models": {key: {**entry, "retry": entry.get("retry", 0) + 1}}}}})
+    click.echo(f"{name} tries {model}@{entry['version']} again at its next sync")
+
+
+@device.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_hub
+def delete(hub: Hub, name: str, yes: bool) -> None:
+    """Delete a device: its credential ends, its twin is gone. What runs there goes on running.
+
+    \b
+    farshore device delete turbine-7
+    """
+    hub.device(name)
+    if not yes:
+        click.confirm(f"Delete device {name}?", abort=True)
+    hub.delete_device(name)
+    click.echo(f"{name} is deleted")
+
+
+Entry = tuple[str, wire.DesiredModel | None, wire.ReportedModel]
+
+
+def _models(found: dict[str, Any]) -> list[Entry]:
+    desired = wire.desired_models({"models": found.get("desired", {})})
+    reported = wire.reported_models({"models": found.get("reported", {})})
+    return [
+        (name, desired.get(name), reported.get(name, wire.ReportedModel())) for name in sorted({*desired, *reported})
+    ]
+
+
+def _state(name: str, want: wire.DesiredModel | None, have: wire.ReportedModel) -> str:
+    """One model on one device in a few words: ``detector@1 → 2 (downloading 43 %)``."""
+    text = f"{name}@{have.current.version}" if have.current else f"{name} –"
+    if want and (have.current is None or have.current.digest != want.digest):
+        text += f" → {want.version}"
+        if have.target is not None:
+            text += f" ({_target(have.target, brief=True)})"
+    elif have.target is not None:
+        text += f" ({have.target.state})"
+    return text
+
+
+def _target(target: wire.Target, *, brief: bool = False) -> str:
+    text: str = target.state
+    if target.state == "downloading" and target.size:
+        text += f" {100 * target.done // target.size} %"
+    if target.fault is not None and not brief:
+        text += f": {target.fault.message}"
+    return text if brief else f"{target.version or '?'} {text}"
+
+
+def _running(running: wire.Running | None) -> str:
+    return "–" if running is None else f"{running.version} ({running.variant})"
+
+
+def _seen(found: dict[str, Any]) -> str:
+    return found["seen"][:19].replace("T", " ") if found.get("seen") else "never"
+
+
+def _tags(tags: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in tags.items() if not key.startswith("$"))

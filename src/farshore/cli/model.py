@@ -1,0 +1,372 @@
+"""``farshore model``: the registry."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from farshore.cli.connection import pairs, with_hub
+from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, progress
+from farshore.core.errors import Conflict, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from farshore.client import Hub
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+LINEAGE = ("parent", "operation", "run", "dataset", "commit")
+
+
+@click.group()
+def model() -> None:
+    """Models and their versions.
+
+    A version is written NAME, NAME@3 or NAME@ALIAS; NAME alone means the newest that is not archived.
+    """
+
+
+@model.command()
+@click.argument("name")
+@PATHS
+@click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag the version; repeatable.")
+@click.option(
+    "--property",
+    "properties",
+    multiple=True,
+    metavar="K=V",
+    help="Typed metadata, e.g. map50=0.41 or epochs=30; repeatable.",
+)
+@click.option("--description", default="", help="Free text.")
+@click.option("--alias", default="", help="Point this alias at the new version.")
+@click.option("--parent", default="", metavar="REF", help="Version that this one came from.")
+@click.option(
+    "--operation",
+    default="",
+    type=click.Choice(["", "trained", "fine-tuned", "quantized", "pruned", "converted", "imported"]),
+    help="How it came from there.",
+)
+@click.option("--run", default="", help="Training run.")
+@click.option("--dataset", default="", help="Data it was trained on.")
+@click.option("--commit", default="", help="Commit of the code that made it.")
+@click.option(
+    "--toml",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A farshore.toml that says what cannot be told from the files.",
+)
+@json_option
+@with_hub
+def push(
+    hub: Hub,
+    name: str,
+    paths: tuple[Path, ...],
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
+    toml: Path | None,
+    as_json: bool,
+    **about: Any,
+) -> None:
+    """Make files the next version of a model.
+
+    PATHS are model files, a folder, or a ZIP with model and labels. Several model files make several variants of one version. The
+    number is given by the registry; pushing identical content again makes no new version.
+
+    \b
+    farshore model push detector ./ssd_mobilenet_v1_coco.zip
+    farshore model push detector ./v2/ --property map50=0.41 --alias candidate --parent detector@1
+    farshore model push detector model.onnx labels.txt --tag camera=north
+    """
+    found = hub.push(
+        name, paths, progress=progress, tags=pairs(tags, "--tag"), overrides=_text(toml) if toml else "",
+        properties={key: _typed(value) for key, value in pairs(properties, "--property").items()}, **about,
+    )  # fmt: skip
+    full = hub.version(f"{name}@{found['version']}")
+    if as_json:
+        print_json({**full, "existing": found.get("existing", False)})
+        return
+    if found.get("existing"):
+        click.echo(f"{name}@{found['version']} has exactly this content already: no new version was made")
+        return
+    click.echo(f"{name}@{found['version']}  {megabytes(found['size'])}")
+    for variant in full["manifest"]["variants"]:
+        click.echo(f"  {variant['name']}: {_recognised(variant)}")
+    for note in full.get("notes", []):
+        click.echo(f"  note: {note}")
+
+
+@model.command("list")
+@click.argument("name", required=False)
+@json_option
+@with_hub
+def list_(hub: Hub, name: str | None, as_json: bool) -> None:
+    """List models, or the versions of one.
+
+    \b
+    farshore model list
+    farshore model list detector
+    """
+    items = list(hub.versions(name) if name else hub.models())
+    if as_json:
+        print_json(items)
+    elif name:
+        print_table(
+            [">version", "aliases", ">size", "created", "tags", "description"],
+            [
+                (v["version"], ", ".join(v.get("aliases", [])), megabytes(v["size"]), _when(v["created"]),
+                 _tags(v.get("tags", {})), ("archived; " if v.get("archived") else "") + v.get("description", ""))
+                for v in items
+            ],
+            empty=f"{name} has no versions",
+        )  # fmt: skip
+    else:
+        print_table(
+            ["model", ">newest", "aliases", "title", "created"],
+            [
+                (m["name"], m.get("newest"), ", ".join(f"{a}→{n}" for a, n in m.get("aliases", {}).items()), m.get("title", ""), _when(m["created"]))
+                for m in items
+            ],
+            empty="no models yet: farshore model push NAME PATH",
+        )  # fmt: skip
+
+
+@model.command()
+@click.argument("ref")
+@json_option
+@with_hub
+def show(hub: Hub, ref: str, as_json: bool) -> None:
+    """Show all that is known of a version.
+
+    \b
+    farshore model show detector
+    farshore model show detector@champion --json
+    """
+    found = hub.version(ref)
+    if as_json:
+        print_json(found)
+        return
+    print_facts([
+        ("version", f"{found['model']}@{found['version']}" + (" (archived)" if found.get("archived") else "")),
+        ("digest", found["digest"]), ("size", megabytes(found["size"])), ("created", _when(found["created"])),
+        ("aliases", ", ".join(found.get("aliases", []))), ("description", found.get("description")),
+        ("tags", _tags(found.get("tags", {}))),
+        *((f"  {key}", value) for key, value in found.get("properties", {}).items()),
+        *((key, value) for key, value in found.get("lineage", {}).items()),
+        *(("note", note) for note in found.get("notes", [])),
+    ])  # fmt: skip
+    for variant in found["manifest"]["variants"]:
+        click.echo(f"\n{variant['name']}: {_recognised(variant)}")
+        rows = [("in", *_tensor(t)) for t in variant["inputs"]] + [("out", *_tensor(t)) for t in variant["outputs"]]
+        print_table(["", "tensor", "dtype", "shape"], rows)
+        print_table(
+            ["file", ">size", "role", "digest"],
+            [
+                (f["path"], megabytes(f["size"]), f.get("role", "model"), f["digest"][:19] + "…")
+                for f in variant["files"]
+            ],
+        )
+    cases = found["manifest"].get("acceptance", [])
+    if cases:
+        click.echo("\nacceptance: " + ", ".join(case["name"] for case in cases))
+
+
+@model.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--all", "everything", is_flag=True, help="Name every tensor.")
+@json_option
+@with_hub
+def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> None:
+    """Compare two versions: metadata, signature, sizes, tensors changed.
+
+    \b
+    farshore model diff detector@1 detector@2
+    """
+    name, _, one = before.partition("@")
+    other, _, two = after.partition("@")
+    if name != other:
+        raise Invalid(f"versions of two models, {name!r} and {other!r}: only versions of one can be compared")
+    found = hub.diff(name, one, two)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{name}@{found['before']} → {name}@{found['after']}")
+    for change in found["changes"]:
+        click.echo(f"  {change['what']}: {change['before'] or '–'} → {change['after'] or '–'}")
+    for variant in found["variants"]:
+        click.echo(f"\n{variant['name']}: {variant['kind']}")
+        for change in [*variant.get("changes", []), *variant.get("file", [])]:
+            click.echo(f"  {change['what']}: {change['before'] or '–'} → {change['after'] or '–'}")
+        counts, sizes = variant.get("counts", {}), variant.get("bytes", {})
+        if counts:
+            print_table(
+                ["tensors", ">count", ">bytes"],
+                [(kind, counts[kind], megabytes(sizes.get(kind, 0))) for kind in counts],
+            )
+        tensors = variant.get("tensors", [])
+        shown = tensors if everything else sorted(tensors, key=lambda t: -t["bytes"])[:10]
+        if shown:
+            print_table(
+                ["", "tensor", "before", "after", ">bytes"],
+                [
+                    (t["kind"], t["name"], t["before"], t["after"] if t["after"] != t["before"] else "", t["bytes"])
+                    for t in shown
+                ],
+            )
+        if len(shown) < len(tensors):
+            click.echo(f"  … and {len(tensors) - len(shown)} more: --all")
+
+
+@model.command()
+@click.argument("ref")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder to write to.  [default: NAME-NUMBER]")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@with_hub
+def pull(hub: Hub, ref: str, out: Path | None, force: bool) -> None:
+    """Fetch all files of a version, as they were pushed, with its signed manifest.
+
+    \b
+    farshore model pull detector@champion -o ./champion
+    """
+    found = hub.version(ref)
+    exact = f"{found['model']}@{found['version']}"
+    folder = out or Path(f"{found['model']}-{found['version']}")
+    files = {f["path"]: f for variant in found["manifest"]["variants"] for f in variant["files"]}
+    files |= {case["picture"]["path"]: case["picture"] for case in found["manifest"].get("acceptance", [])}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        if (folder / path).exists() and not force:
+            raise Conflict(f"{folder / path} is there already: use another --out, or --force")
+    with progress(f"pulling {exact}", sum(f["size"] for f in files.values())) as advance:
+        for path, file in files.items():
+            _pull(hub, exact, path, file["digest"], folder / path, advance)
+    (folder / "envelope.json").write_bytes(hub.envelope(exact))
+    click.echo(f"{exact}: {len(files)} files in {folder}/")
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("alias")
+@click.option("--remove", is_flag=True, help="Remove the alias from the model.")
+@with_hub
+def alias(hub: Hub, ref: str, alias: str, remove: bool) -> None:
+    """Point an alias at a version, or remove it.
+
+    \b
+    farshore model alias detector@3 champion
+    farshore model alias detector champion --remove
+    """
+    name = ref.partition("@")[0]
+    if remove:
+        hub.delete_alias(name, alias)
+        click.echo(f"{name} has no alias {alias} any more")
+    else:
+        found = hub.set_alias(ref, alias)
+        click.echo(f"{name}@{alias} is version {found['version']} now")
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("tags", nargs=-1, required=True, metavar="K=V…")
+@with_hub
+def tag(hub: Hub, ref: str, tags: tuple[str, ...]) -> None:
+    """Set tags of a version; ``K=`` removes one. With a bare NAME, of the model.
+
+    \b
+    farshore model tag detector@3 reviewed=yes camera=
+    farshore model tag detector team=blades
+    """
+    change = {key: value or None for key, value in pairs(tags, "tag").items()}
+    found = hub.change_version(ref, tags=change) if "@" in ref else hub.change_model(ref, tags=change)
+    click.echo(f"{ref}: {_tags(found.get('tags', {})) or 'no tags'}")
+
+
+@model.command()
+@click.argument("ref")
+@click.option("--undo", is_flag=True, help="Take it out of the archive.")
+@with_hub
+def archive(hub: Hub, ref: str, undo: bool) -> None:
+    """Put a version out of sight: it is no longer the newest, and stays where it runs.
+
+    \b
+    farshore model archive detector@2
+    """
+    found = hub.change_version(ref, archived=not undo)
+    click.echo(f"{found['model']}@{found['version']} is {'back' if undo else 'archived'}")
+
+
+@model.command()
+@click.argument("ref")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_hub
+def delete(hub: Hub, ref: str, yes: bool) -> None:
+    """Delete a version for ever. Refused while an alias, a deployment or a device needs it.
+
+    \b
+    farshore model delete detector@2
+    """
+    found = hub.version(ref)
+    exact = f"{found['model']}@{found['version']}"
+    if not yes:
+        click.confirm(f"Delete {exact} ({megabytes(found['size'])}) for ever?", abort=True)
+    hub.delete_version(exact)
+    click.echo(f"{exact} is deleted; its number is not used again")
+
+
+def _pull(hub: Hub, ref: str, path: str, digest: Any, target: Path, advance: Any) -> None:
+    """One file, visible under its name only when it is whole and right."""
+    temp = target.with_name(f".{target.name}.part")
+    try:
+        with temp.open("wb") as sink:
+            hub.pull(ref, path, digest, sink, advance)
+        temp.replace(target)
+    except OSError as error:
+        raise Invalid(f"{target}: cannot be written ({error.strerror})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"no file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}: cannot be read as text ({error})") from error
+
+
+def _typed(text: str) -> Any:
+    """A property's value: JSON if it reads as such, else text."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _recognised(variant: dict[str, Any]) -> str:
+    """One line: task, decoder, how a picture goes in."""
+    pipeline = variant["pipeline"]
+    picture = pipeline.get("input")
+    parts = [f"{pipeline['task']} ({pipeline['decoder']})", variant["runtime"], variant["precision"]]
+    if picture:
+        parts.append(
+            f"{picture['width']}×{picture['height']} {picture.get('colour', 'RGB')} {picture['layout']}, {picture.get('resize', 'stretch')}"
+        )
+    if pipeline.get("labels"):
+        parts.append(f"labels from {pipeline['labels']['path']}")
+    return ", ".join(parts)
+
+
+def _tensor(tensor: dict[str, Any]) -> tuple[str, str, str]:
+    return tensor["name"], tensor["dtype"], "×".join(str(size) for size in tensor["shape"]) or "scalar"
+
+
+def _tags(tags: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in tags.items())
+
+
+def _when(text: str) -> str:
+    """A moment for people: to the second, in UTC."""
+    return text[:19].replace("T", " ")
