@@ -22,7 +22,7 @@ from network import CENTRE_SCALE, SIDE, SIZE_SCALE, STRIDES, Node, Weights, anch
 from numpy.typing import NDArray
 
 MOST_FOUND = 20
-SCORE_FLOOR = 0.05
+SCORE_FLOOR = 0.3  # less sure is not told at all
 SAME_THING = 0.5  # two boxes of one class that overlap this much are one thing
 
 Array = NDArray[np.float32] | NDArray[np.int32]

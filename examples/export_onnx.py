@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 13
 IR_VERSION = 8  # what runtimes of 2021 and later read
 BOXES_PER_CLASS = 20
-SCORE_FLOOR = 0.05
+SCORE_FLOOR = 0.3  # less sure is not told at all
 SAME_THING = 0.5  # two boxes of one class that overlap this much are one thing
 
 
