@@ -15,11 +15,11 @@ from tests.sim.links import SimLink
 from tests.sim.releases import KEY
 from tests.sim.server import SimServer
 
-from farshore.agent import app
+from farshore.agent import loop
 from farshore.agent.download import Apply
 from farshore.agent.identity import Identity
-from farshore.agent.loop import Agent
 from farshore.agent.settings import Settings
+from farshore.agent.turn import Agent
 from farshore.core.digest import Digest
 from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
@@ -47,7 +47,7 @@ class World:
         """A new agent process over what is on disk; the old one is as good as killed."""
         who = Identity("http://hub", DEVICE, self.link.credential, (str(KEY.public),))
         runtime = None if self.settings.serve == "none" else self.server
-        self.agent = app.build(
+        self.agent = loop.build(
             self.settings, who, self.link, self.clock, random.Random(7), runtime=runtime, apply=self._apply
         )
         self.agent.start(self.boot)

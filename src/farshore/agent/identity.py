@@ -47,7 +47,7 @@ class Identity(Struct, frozen=True, omit_defaults=True):
 
 
 def enrol(settings: Settings, token: str, device: str, link: Link | None = None) -> Identity:
-    """Turn a one-time token into an identity; asking again after any interruption is safe.
+    """Turn a one-time token into an identity; asking again after any interruption is safe, and once it is made nothing is asked.
 
     Args:
         settings: with the hub's URL.
@@ -57,22 +57,22 @@ def enrol(settings: Settings, token: str, device: str, link: Link | None = None)
 
     Raises:
         Invalid: no hub URL, or a bad token or device id.
-        Conflict: this device is enrolled elsewhere or under another id already.
+        Conflict: this device is enrolled at another hub already.
         Denied: the hub does not take the token.
         Unavailable: hub or disk; ask again.
 
     """
     manifest.check_name(device)
+    known = _read(settings)
+    if known is not None and known.keys:
+        if settings.hub not in (None, known.hub):
+            raise Conflict(
+                f"this device is {known.device} at {known.hub} already; delete {_path(settings)} to enrol it anew"
+            )
+        return known
     if settings.hub is None:
         raise Invalid("which hub? give its URL")
     files.make_folder(settings.folder)
-    known = _read(settings)
-    if known is not None and (known.hub, known.device) != (settings.hub, device) and known.keys:
-        raise Conflict(
-            f"this device is {known.device} at {known.hub} already; delete {_path(settings)} to enrol it anew"
-        )
-    if known is not None and known.keys:
-        return known
     credential = known.credential if known is not None else secrets.token_urlsafe(32)
     identity = Identity(settings.hub, device, credential)
     _write(settings, identity)

@@ -1,185 +1,150 @@
-"""One loop of five verbs: read desired, read what is here, plan, act, report — and report also when the rest failed."""
+"""The loop without end: wires one device together and turns until told to stop."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import random
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from farshore.agent import plan, steps
-from farshore.agent.plan import Download, Hold, Step, Verdict
-from farshore.agent.report import Reporter, reported
-from farshore.agent.site import Site, survey
-from farshore.agent.state import Local
+from farshore.agent import device, identity
+from farshore.agent.clock import Clock, SystemClock
+from farshore.agent.download import Apply
+from farshore.agent.envelopes import Envelopes
+from farshore.agent.http_link import HttpLink
+from farshore.agent.identity import Identity
+from farshore.agent.journal import Journal
+from farshore.agent.link import Link
+from farshore.agent.pace import Pace
+from farshore.agent.report import Reporter
+from farshore.agent.runtime import NoRuntime, Runtime, SocketRuntime
+from farshore.agent.settings import Settings
+from farshore.agent.site import Site
+from farshore.agent.state import Device
 from farshore.agent.steps import Hands
-from farshore.core.errors import FarshoreError, Invalid
-from farshore.core.wire import Fault, SyncRequest
+from farshore.agent.turn import Agent
+from farshore.core.errors import Conflict, FarshoreError
+from farshore.store import files
+from farshore.store.blobs import Blobs
+from farshore.store.slots import Slots
 
 log = logging.getLogger(__name__)
 
-REPORT_GAP = 2.0
-"""Seconds between two reports while there is work: what passes sooner is not worth its bytes."""
 
-RETRY_FIRST, RETRY_MOST = 2.0, 600.0
-"""Seconds after which a hub that does not answer is asked again: doubling from the first to the most, less up to half by chance."""
-
-
-class Agent:
-    """Brings one device to what is desired.
+def run(settings: Settings, *, once: bool = False, apply: Apply | None = None) -> None:
+    """Be this device's agent until stopped by Ctrl-C or SIGTERM.
 
     Args:
-        site: the device.
-        hands: act on it.
-        reporter: knows what the hub knows.
-        chance: for jitter, so that a fleet does not come back all at once.
+        settings: of this device.
+        once: do all that can be done now, then return; for cron and tests.
+        apply: decodes patches; None to fetch everything whole.
+
+    Raises:
+        NotFound: not enrolled.
+        Conflict: another agent runs in this folder.
+        Invalid: settings or identity are unusable.
 
     """
-
-    def __init__(self, site: Site, hands: Hands, reporter: Reporter, chance: random.Random) -> None:
-        self._site, self._hands, self._reporter, self._chance = site, hands, reporter, chance
-        self._synced = float("-inf")
-        self._next_sync = float("-inf")
-        self._sync_failures = 0
-        self._stumbles = 0
-        self._desired_fault: Fault | None = None
-        self._refused: dict[str, Any] | None = None
-
-    def start(self, boot: str) -> None:
-        """What a start begins with: sweep up, count the machine's starts, check what is current.
-
-        Args:
-            boot: names this start of the machine; empty if unknown.
-
-        """
-        self._site.slots.sweep()
-        if self._site.journal.started(boot):
-            steps.check_slots(self._site)
-
-    def stop(self) -> None:
-        """Let go of what is open. Nothing has to be finished: the next start asks the same question again."""
+    who = identity.load(settings)
+    with _alone(settings), _stoppable():
+        link = HttpLink(settings.hub or who.hub, who.credential, settings.ca)
+        agent = build(settings, who, link, SystemClock(), random.Random(), apply=apply)  # noqa: S311 - jitter
+        log.info("agent of %s, hub %s", who.device, settings.hub or who.hub)
         try:
-            self._hands.let_go()
+            _go(agent, once=once)
+        except KeyboardInterrupt:
+            log.info("stopped")
+        finally:
+            agent.stop()
+            link.close()
+
+
+def build(
+    settings: Settings, who: Identity, link: Link, clock: Clock, chance: random.Random, *,
+    runtime: Runtime | None = None, apply: Apply | None = None,
+) -> Agent:  # fmt: skip
+    """An agent over the given far sides.
+
+    Args:
+        settings: of this device.
+        who: its identity.
+        link: to its hub.
+        clock: time.
+        chance: for jitter.
+        runtime: what runs the versions; by the settings if None.
+        apply: decodes patches.
+
+    """
+    files.make_folder(settings.folder)
+    files.sweep(settings.folder)
+    slots = Slots(settings.root)
+    if runtime is None:
+        runtime = NoRuntime(slots) if settings.serve == "none" else SocketRuntime(settings.root, settings.probe)
+    facts = Device(device.memory(), device.machine(), settings.quota, settings.keep_free, settings.trial)
+    site = Site(
+        settings=settings,
+        device=facts,
+        blobs=Blobs(settings.root / "blobs"),
+        slots=slots,
+        journal=Journal(settings.folder / "journal.json"),
+        envelopes=Envelopes(settings.folder / "envelopes", who.trusted()),
+        link=link,
+        runtime=runtime,
+        clock=clock,
+        pace=Pace(settings.rate, clock),
+    )
+    return Agent(site, Hands(site, apply), Reporter(settings.folder / "reported.json"), chance)
+
+
+def _go(agent: Agent, *, once: bool) -> None:
+    """Turn after turn. No error ends this: what may pass will pass, and what will not is in the log and in the report."""
+    started = False
+    while True:
+        try:
+            if not started:
+                agent.start(device.boot())
+                started = True
+            if not agent.turn(hold=not once) and once:
+                return
         except FarshoreError as error:
             log.warning("%s", error.message)
+            if once:
+                raise
+            agent.stumble()
+        except Exception:
+            log.exception("unexpected error; going on")
+            if once:
+                raise
+            agent.stumble()
 
-    def turn(self, *, hold: bool = True) -> bool:
-        """Once around.
 
-        Args:
-            hold: with nothing to do, let the hub hold the sync, or sleep; else return at once.
-
-        Returns:
-            Whether there is more to do right now.
-
-        """
-        site = self._site
-        local, desired, now = survey(site, self._hands.active), site.journal.desired(), site.clock.now()
-        verdicts = plan.verdicts(desired, local, now)
-        step = plan.choose(verdicts, desired, local)
-        if not any(isinstance(verdict, Download) and verdict.digest == local.active for verdict in verdicts.values()):
-            self._hands.let_go()  # desired changed, the window closed, or the disk filled up
-        section = reported(desired, local, verdicts, self._desired_fault)
-        change = None if section == self._refused else self._reporter.change(section)
-        idle = None if step is not None else _idle(verdicts, now)
-        if self._sync_is_due(change, idle):
-            seen, patience = (
-                site.journal.notes.seen,
-                0 if idle is None or change or not hold else int(min(idle, site.settings.wait)),
-            )
-            answered = self._sync(section, change, patience)
-            if answered and (change or seen != site.journal.notes.seen):
-                return True
-        if step is not None:
-            self._act(step, local)
-            return True
-        if hold and idle is not None:
-            self._rest(idle)
-        return False
-
-    def stumble(self) -> None:
-        """Something failed that has no pace of its own: wait a little before the next try, longer each time."""
-        self._stumbles += 1
-        self._site.clock.sleep(min(2.0**self._stumbles, 60.0))
-
-    def _act(self, step: Step, local: Local) -> None:
-        if self._hands.perform(step, local):
-            self._stumbles = 0
-        elif not plan.paced(step):
-            self.stumble()
-
-    def _sync_is_due(self, change: dict[str, Any] | None, idle: float | None) -> bool:
-        """Whether the hub is to be asked now.
-
-        Args:
-            change: what there is to report.
-            idle: seconds for which nothing else is to be done; None while there is work.
-
-        """
-        now = self._site.clock.monotonic()
-        if now < self._next_sync:
-            return False
-        since, poll = now - self._synced, self._site.settings.poll
-        if since >= poll:
-            return True
-        if idle is None:
-            return change is not None and since >= REPORT_GAP
-        return change is not None or idle >= poll
-
-    def _sync(self, section: dict[str, Any], change: dict[str, Any] | None, patience: int) -> bool:
-        """One round trip: report what changed, hear what is desired. Whether the hub answered."""
-        site, asked = self._site, self._site.clock.monotonic()
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the folder against a second agent, which would undo what the first does. A killed agent's hold is gone with it."""
+    fd = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
         try:
-            if change is not None:
-                self._reporter.sending(change)
-            reply = site.link.sync(SyncRequest(seen=site.journal.notes.seen, reported=change, wait=patience))
-            if change is not None:
-                self._reporter.accepted(section)
-        except FarshoreError as error:
-            if isinstance(error, Invalid) and change is not None:
-                self._refused = section  # what the hub refuses to hear must not keep us from hearing
-            self._sync_failures += 1
-            delay = min(RETRY_FIRST * 2.0 ** min(self._sync_failures - 1, 20), RETRY_MOST) * self._chance.uniform(
-                0.5, 1.0
-            )
-            self._next_sync = site.clock.monotonic() + delay
-            log.warning("sync: %s; again in %.0f s", error.message, delay)
-            return False
-        self._synced = site.clock.monotonic()
-        self._sync_failures = 0
-        unheld = patience > 1 and reply.desired is None and self._synced - asked < patience / 2
-        self._next_sync = self._synced + max(reply.retry, site.settings.poll if unheld else 0.0)
-        if reply.desired is not None:
-            self._accept(reply.desired)
-        return True
-
-    def _accept(self, desired: dict[str, Any]) -> None:
-        version = desired.get("$version")
-        seen = version if isinstance(version, int) and version >= 0 else 0
-        try:
-            self._site.journal.accept(desired, seen)
-            self._desired_fault = None
-            models = self._site.journal.desired() or {}
-            log.info(
-                "desired %d: %s",
-                seen,
-                ", ".join(f"{name}@{want.version}" for name, want in models.items()) or "no models",
-            )
-        except Invalid as error:
-            self._desired_fault = Fault(error.code, error.message[:1024])
-            log.warning("desired %d is not understood and left aside: %s", seen, error.message)
-
-    def _rest(self, idle: float) -> None:
-        """Sleep while there is neither work nor leave to sync."""
-        clock = self._site.clock
-        due = max(
-            self._next_sync,
-            self._synced if idle >= self._site.settings.poll else self._synced + self._site.settings.poll,
-        )
-        clock.sleep(max(min(idle, due - clock.monotonic()), 0.0))
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another agent runs in {settings.root}: stop it first") from None
+        yield
+    finally:
+        os.close(fd)
 
 
-def _idle(verdicts: Mapping[str, Verdict], now: float) -> float:
-    """Seconds until some model has to be looked at again; a day if none has."""
-    ends = [verdict.until for verdict in verdicts.values() if isinstance(verdict, Hold) and verdict.until is not None]
-    return max(min(ends, default=now + 86400.0) - now, 0.05)
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the agent as Ctrl-C does: at once, wherever it is. It must survive worse."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -150,9 +150,17 @@ class Hands:
         log.info("%s %s: probe passed", step.model, digests.short(step.digest))
 
     def _try_out(self, model: str, digest: Digest) -> Fault | None:
+        """Probe a version: None if it is fit, else why not.
+
+        Raises:
+            Unavailable: it came to no verdict (its worker was killed, memory was short): worth another try, not many.
+
+        """
         result = self._site.runtime.probe(model, digest)
         if result.ok:
             return None
+        if result.fault is not None and result.fault.code == Unavailable.code:
+            raise Unavailable(result.fault.message)
         missed = "; ".join(f"{case.name}: {case.why}" for case in result.cases if not case.ok)
         return result.fault or Fault("invalid", (missed or "an acceptance case was missed")[:1024])
 
