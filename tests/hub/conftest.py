@@ -53,7 +53,11 @@ class Operator:
 
     def enrolled(self, device: str, **more) -> "Device":
         token = self.ask("POST", "/v1/enrolments", json=more).json()["token"]
-        asked = {"token": token, "device": device, "credential": f"credential-of-{device}".ljust(32, "x").replace(".", "_")}
+        asked = {
+            "token": token,
+            "device": device,
+            "credential": f"credential-of-{device}".ljust(32, "x").replace(".", "_"),
+        }
         found = self.client.post("/device/v1/enrol", json=asked)
         assert found.status_code == 200, found.text
         return Device(self.client, found.json()["device"], asked["credential"], found.json()["keys"])

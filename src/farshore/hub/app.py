@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 HEADER_MS = 10_000
 BUFFER = 64 << 10
 TIDY_SECONDS = 3600.0
+ANSWER_SECONDS = 0.1
+"""Time between the order to stop and the last connection's end: enough to answer those that wait."""
 ENDPOINTS = (*device.ENDPOINTS, *models.ENDPOINTS, *fleet.ENDPOINTS, *pages.ENDPOINTS)
 
 
@@ -46,6 +48,7 @@ class App:
             exception_handlers={
                 FarshoreError: door.on_farshore_error,
                 HTTPException: door.on_http_error,
+                RecursionError: door.on_recursion,
                 Exception: door.on_any_error,
             },
             lifespan=_lifespan,
@@ -101,14 +104,24 @@ async def _serve(app: App) -> None:
         ssl_key=Path(settings.certificate_key) if settings.certificate_key else None,
     )
     loop = asyncio.get_running_loop()
+    asked = False
 
     def stop() -> None:
+        nonlocal asked
+        asked = True
         app.hub.bells.close()  # those that wait for news get their answer now
-        loop.call_later(0.05, server.stop)
+        loop.call_later(ANSWER_SECONDS, server.stop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await server.serve()
+    try:
+        await server.serve()
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+    finally:
+        app.hub.close()
+    if not asked:
+        raise Unavailable("the HTTP server ended by itself: start the hub again")
 
 
 def _check_address(settings: Settings) -> None:

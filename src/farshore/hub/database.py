@@ -93,7 +93,7 @@ class Database:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite:"):
-        return sqlalchemy.create_engine(url, pool_pre_ping=True)
+        return sqlalchemy.create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ")
     engine = sqlalchemy.create_engine(url, pool_size=16, max_overflow=32, connect_args={"timeout": BUSY_MS / 1000})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)

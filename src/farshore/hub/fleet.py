@@ -275,7 +275,7 @@ class Fleet:
         try:
             section = twin.patch(base, difference, moments.text(now), limit=twin.MAX_DESIRED, versioned=True)
         except TooLarge:
-            log.exception("device %s: deployments make its desired section too large; it keeps the old one", row.device)
+            log.warning("%s: deployments make its desired section too large; it keeps the old one", row.device)
             return row
         return msgspec.structs.replace(row, desired=section)
 

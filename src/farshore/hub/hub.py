@@ -78,6 +78,7 @@ class Hub:
             raise
         self.bells = Bells(settings.held)
         self._limiter: CapacityLimiter | None = None
+        self._closed = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -98,7 +99,10 @@ class Hub:
             changes.prune(tx, CHANGES_KEPT)
 
     def close(self) -> None:
-        """Write down what is only in memory, and let go of the data folder."""
+        """Write down what is only in memory, and let go of the data folder. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             self.fleet.flush_seen()
         finally:

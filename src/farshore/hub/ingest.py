@@ -43,10 +43,11 @@ from farshore.hub.registry import About, Registry
 MAX_FILES = 1024
 MAX_VARIANTS = 64
 MAX_TOML = 256 << 10
-MAX_TEXT = 8 << 20
+MAX_TEXT = 2 << 20
 MAX_TEXTS = 32
 MAX_EXPECTED = 1 << 20
 MAX_PROPERTIES = 1 << 16
+MAX_DEPTH = 32
 MODELS = (".onnx", ".tflite", ".lite")
 TEXTS = (".txt", ".names")
 PICTURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP"}
@@ -164,6 +165,7 @@ def push(registry: Registry, name: str, asked: Push, *, limit: int) -> tuple[Ver
     check_name(name)
     if asked.alias:
         refs.check_alias(asked.alias)
+    _check_depth(asked.properties, "properties")
     if len(documents.canonical(asked.properties)) > MAX_PROPERTIES:
         raise TooLarge(f"properties: more than {MAX_PROPERTIES} bytes")
     came_from = _lineage(registry, asked)
@@ -243,7 +245,7 @@ class _Reader:
         return AcceptanceCase(
             name=case.name or part.path,
             picture=File(part.path, part.digest, part.size, "picture"),
-            expect=self._expected(case),
+            expect=_check_depth(self._expected(case), f"acceptance case {part.path!r}"),
             **values,
         )
 
@@ -350,6 +352,21 @@ def _inspect(path: Path, sizes: Mapping[str, int]) -> ModelInfo:
             raise Invalid("the file is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return formats.inspect(data, external=sizes)
+
+
+def _check_depth(value: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return ``value`` if it may be written and read again by any parser."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise Invalid(f"{what}: nested deeper than {MAX_DEPTH} levels")
 
 
 def _check_custom(info: ModelInfo, op: str) -> None:

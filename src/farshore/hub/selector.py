@@ -108,7 +108,7 @@ _TOKEN = re.compile(
     r"|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?(?![\w.]))"
     r"|(?P<name>\[\[.*?\]\])"
     r"|(?P<word>[^\W\d]\w*)"
-    r"|(?P<sign><>|!=|<=|>=|[=<>()\[\],.*]))"
+    r"|(?P<sign><>|!=|<=|>=|[=<>()\],.*]|\[(?!\[)))"
 )
 _COMPARISONS = {"=", "!=", "<>", "<", "<=", ">", ">="}
 _CONSTANTS = {"true": True, "false": False, "null": None}

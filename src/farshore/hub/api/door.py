@@ -219,6 +219,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return failure(NotFound(f"no such address: {request.url.path[:200]}"))
 
 
+async def on_recursion(_request: Request, _error: Exception) -> Response:
+    return failure(Invalid("nested too deep"))
+
+
 async def on_any_error(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return failure(FarshoreError("the hub failed at this request; its log says why"))
