@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
@@ -64,14 +64,22 @@ def write_pictures(into: Path) -> None:
     """
     v1, v2 = Forms.of(into / "v1"), Forms.of(into / "v2")
     small, large = (480, 360), (640, 480)
-    fair = next(case for case in _cases(v1, "fair", 3, HELD_OUT_FROM, small) if _finds_all(v2, case))
-    rough = next(case for case in _cases(v2, "rough", 3, HELD_OUT_FROM, small) if not _finds_all(v1, case))
+    elsewhere = HELD_OUT_FROM + SEARCHED  # so that no picture to show around is also an acceptance case
+    (fair,) = _first(1, (case for case in _cases(v1, "fair", 3, HELD_OUT_FROM, small) if _finds_all(v2, case)))
+    (rough,) = _first(1, (case for case in _cases(v2, "rough", 3, HELD_OUT_FROM, small) if not _finds_all(v1, case)))
     _write_cases(into / "v1" / "acceptance", v1, [fair])
     for version in ("v2", "v3"):
         _write_cases(into / version / "acceptance", v2, [fair, rough])
-    calm = next(_cases(v2, "fair", 4, HELD_OUT_FROM + SEARCHED, large))
-    storms = islice(_cases(v2, "rough", 4, HELD_OUT_FROM + SEARCHED, large), 3)
-    _write_cases(into / "pictures", v2, [calm, *storms])
+    calm = _first(1, _cases(v2, "fair", 4, elsewhere, large))
+    storms = _first(3, _cases(v2, "rough", 4, elsewhere, large))
+    _write_cases(into / "pictures", v2, calm + storms)
+
+
+def _first(count: int, cases: Iterable[Case]) -> list[Case]:
+    chosen = list(islice(cases, count))
+    if len(chosen) < count:
+        raise SystemExit(f"only {len(chosen)} of {SEARCHED} scenes are answered well enough to ship: train longer")
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)

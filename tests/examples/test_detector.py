@@ -4,11 +4,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is needed for training only")
+pytest.importorskip("torch", reason="PyTorch is not installed; it is needed for training only")
 
-from detector import Detector, assign, decode, loss, overlap  # noqa: E402
-from export_onnx import to_onnx  # noqa: E402
-from network import SIDE, anchors  # noqa: E402
+import torch
+from detector import Detector, assign, decode, loss, overlap
+from export_onnx import to_onnx
+from network import SIDE, anchors
 
 torch.set_num_threads(1)  # more of them spin for each other when the tests share the machine
 

@@ -5,10 +5,12 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed; it is needed for training only")
 
+import torch
+from detector import Detector
 from network import SIDE
 from PIL import Image, ImageDraw
 from scenes import LABELS, Scene, Thing
-from train_detector import batch, draw, sample
+from train_detector import Course, batch, draw, learn, sample
 
 
 @pytest.fixture
@@ -47,3 +49,17 @@ def test_the_same_seeds_draw_the_same_samples():
         np.array_equal(a.pixels, b.pixels) and np.array_equal(a.boxes, b.boxes)
         for a, b in zip(first, again, strict=True)
     )
+
+
+def test_the_same_seed_learns_the_same_weights():
+    torch.set_num_threads(1)
+
+    def learned():
+        torch.manual_seed(3)
+        detector = Detector(len(LABELS)).to(memory_format=torch.channels_last)
+        learn(detector, draw(16, "fair", 9), Course(fair=16, rough=0, epochs=2, rate=1e-3), seed=3)
+        return detector.folded()
+
+    first, again = learned(), learned()
+    assert all(np.array_equal(held.kernel, again[name].kernel) for name, held in first.items())
+    assert all(np.array_equal(held.bias, again[name].bias) for name, held in first.items())
