@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Client, Device, colours_model, picture, serve, trap_model
+from .conftest import Client, Device, colours_model, picture, serve, trap_model, until
 
 RED = picture((255, 51, 0))
 
@@ -70,12 +70,12 @@ def switches(device: Device, count: int) -> None:
 
 
 def test_switches_under_load_fail_nobody(device: Device) -> None:
-    switches(device, 20)
+    switches(device, 6)
 
 
 @pytest.mark.deep
-def test_hundreds_of_switches_under_load(device: Device) -> None:
-    switches(device, 300)
+def test_many_switches_under_load(device: Device) -> None:
+    switches(device, 150)
 
 
 def test_a_request_in_flight_is_answered_by_the_version_it_started_with(device: Device) -> None:
@@ -86,8 +86,7 @@ def test_a_request_in_flight_is_answered_by_the_version_it_started_with(device: 
     async def talk(client: Client) -> None:
         await client.ready()
         flying = [asyncio.create_task(client.score(RED)) for _ in range(6)]
-        while client.server.pool.outstanding < 6:
-            await asyncio.sleep(0)
+        await until(lambda: not (client.server.pool.outstanding < 6))
         order = asyncio.create_task(client.order("switch", "colours", two))
         answers = await asyncio.gather(*flying)
         assert [(status, body["version"]) for status, _, body in answers] == [(200, 1)] * 6
@@ -210,19 +209,18 @@ def test_killed_workers_cost_no_answer(device: Device) -> None:
 
 def test_a_version_that_keeps_dying_gives_way_to_the_previous_one(device: Device) -> None:
     device.colours(1, activate=True)
-    device.colours(2, activate=True)
+    two = device.colours(2, activate=True)
 
     async def talk(client: Client) -> None:
         await client.ready()
-        for _ in range(3):
-            await client.ready()
-            (pid,) = worker_pids()
-            os.kill(pid, signal.SIGSEGV)
-            while worker_pids() == [pid]:
-                await asyncio.sleep(0.01)
-        async with asyncio.timeout(20):
-            while (await client.score(RED))[2].get("version") != 1:
-                await asyncio.sleep(0.05)
+        model = client.server.pool.models["colours"]
+        newest = model.lane(two)
+        for number in (1, 2, 3):
+            await until(lambda: newest.state == "ready")
+            os.kill(newest.worker.pid, signal.SIGSEGV)
+            await until(lambda: newest.deaths == number)  # noqa: B023 - called before the loop goes on
+        await until(lambda: model.leader is not None and model.leader is not newest and model.leader.state == "ready")
+        assert (await client.score(RED))[2]["version"] == 1
 
     serve(device, talk)
 
@@ -335,13 +333,11 @@ def test_clients_that_go_away_cost_nothing(device: Device) -> None:
         doors = [await client.connect() for _ in range(30)]
         for _, writer in doors:
             writer.write(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(RED) + RED)
-        while client.server.pool.outstanding < 30:
-            await asyncio.sleep(0)
+        await until(lambda: not (client.server.pool.outstanding < 30))
         for _, writer in doors:
             writer.close()
         async with asyncio.timeout(10):
-            while client.server.pool.outstanding:
-                await asyncio.sleep(0.001)
+            await until(lambda: not (client.server.pool.outstanding))
         (lane,) = client.server.pool.models["colours"].lanes.values()
         assert lane.requests < 30
         assert (await client.score(RED))[0] == 200

@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._over = False  # nothing more is read
         self._paused = False
-        self._upgraded = False  # the parser has met its end; what is under way is still answered
+        self._offered = False  # the header at hand offers another protocol
         self._pumping = False
         self._raw = 0
         self._reset_head()
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._refuse(failure(Unavailable("too many connections"), headers="Retry-After: 1\r\n"))
 
     def data_received(self, data: bytes) -> None:
-        if self._over or self._upgraded:
+        if self._over:
             return
         if self._in_body:
             self._raw += len(data)
@@ -185,8 +185,8 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgraded = True  # an offer to change the protocol: ignored, as RFC 9110 §7.8 allows
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
         except httptools.HttpParserCallbackError as error:
             self._refuse(_refusal_of(error))
         except httptools.HttpParserError:
@@ -239,6 +239,9 @@ class Connection(asyncio.Protocol):
             self._headers[name] = value.strip()
 
     def on_headers_complete(self) -> None:
+        self._offered = self._parser.should_upgrade()
+        if self._offered:
+            return  # the parser stops here and hands the rest back: see _decline
         request = self._admitted()
         self._in_head, self._in_body, self._raw, self._request = False, True, 0, request
         if not self._busy:
@@ -259,6 +262,8 @@ class Connection(asyncio.Protocol):
             raise _Refused(failure(Unavailable("too many pictures at once"), headers="Retry-After: 1\r\n"))
 
     def on_message_complete(self) -> None:
+        if self._offered:
+            return
         request, self._request, self._in_body, self._head_bytes = self._request, None, False, 0
         if request is None or self._over:
             return
@@ -270,6 +275,19 @@ class Connection(asyncio.Protocol):
             self._pause()
         else:
             self._next()
+
+    def _decline(self, rest: bytes) -> None:
+        """Another protocol was offered: ignore that (RFC 9110 §7.8) and read the request as if it had not been."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(failure(Invalid("this is no proxy"), status=405))
+            return
+        lines = [method + b" " + self._url + b" HTTP/1.1"]
+        lines += [name + b": " + value for name, value in self._headers.items() if name != b"connection"]
+        if b"close" in self._headers.get(b"connection", b"").lower():
+            lines.append(b"connection: close")
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     # --- answering
 
@@ -339,7 +357,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         refused = self._over and not self._ahead  # the refusal that is to follow is in its place
-        keep = request.keep and not (self._home.closing or self._upgraded or refused)
+        keep = request.keep and not (self._home.closing or refused)
         self._write(response, keep=keep, head_only=request.method == "HEAD")
         if not self._pumping:
             self._next()
@@ -433,6 +451,7 @@ class _Refused(Exception):
 
 _READ = {
     b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect", b"accept",
+    b"connection",
 }  # fmt: skip
 _ONCE = {b"host", b"content-length", b"transfer-encoding", b"expect"}
 

@@ -105,7 +105,7 @@ def decode(data: bytes, head: Head, at_least: tuple[int, int] = (0, 0)) -> Pixel
 def _jpeg_head(data: bytes) -> Head:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: a header that ends before it says how colours are stored
         raise Invalid(f"a broken JPEG: {_line(error)}") from None
     # Neither restart markers nor stuffed bytes look like a start of scan, so this counts scans, thumbnails included.
     if data.count(b"\xff\xda") > MAX_SCANS:
