@@ -1,9 +1,16 @@
 """A hub of its own for each test, asked through its whole API; and small model files made here."""
 
 import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 
+import httpx
 import pytest
 
 with warnings.catch_warnings():  # it would rather have httpx's successor, which is not out
@@ -84,6 +91,74 @@ class Device:
         answer = self.client.get(f"/device/v1/envelopes/{digest}", headers=self.headers)
         assert answer.status_code == status, answer.text
         return answer.content
+
+
+class Process:
+    """A hub in a process of its own, as users run it."""
+
+    def __init__(self, data) -> None:
+        self.data = data
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = None
+        self._operator = None
+        self.start()
+
+    def start(self) -> None:
+        code = (
+            "import pathlib, sys; from farshore.hub.app import run; from farshore.hub.settings import Settings; "
+            "run(Settings(data=pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))"
+        )
+        self.process = subprocess.Popen([sys.executable, "-c", code, str(self.data), str(self.port)])
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/healthz").status_code == 200:
+                    return
+            assert self.process.poll() is None, "the hub ended"
+            time.sleep(0.05)
+        raise AssertionError("the hub did not start")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def operator(self) -> Operator:
+        if self._operator is None:
+            client = httpx.Client(base_url=self.url, timeout=60)
+            self._operator = Operator(client, (self.data / "admin.token").read_text().strip())
+        return self._operator
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def raw(self, *pieces: bytes) -> bytes:
+        """Send bytes as they are; everything that comes back until the hub closes, or a second of silence."""
+        with self.connect() as link:
+            link.settimeout(1)
+            found = b""
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                for piece in pieces:
+                    link.sendall(piece)
+                while data := link.recv(65536):
+                    found += data
+            return found
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        operator, self._operator = self._operator, None
+        if self.process.poll() is None:
+            os.kill(self.process.pid, number)
+        code = self.process.wait(timeout=30)
+        if operator is not None:
+            operator.client.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    running = Process(tmp_path_factory.mktemp("process") / "hub")
+    yield running
+    running.end()
 
 
 @pytest.fixture
