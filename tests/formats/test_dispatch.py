@@ -88,7 +88,7 @@ def edited(data: bytes, changes) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["tiny_onnx", "tiny_tflite", "tiny_safetensors"]), edits)
 def test_mutated_models_are_covered(tiny, name, changes):
     data = edited(tiny[name], changes)
@@ -100,7 +100,7 @@ def tiny(tiny_onnx, tiny_tflite, tiny_safetensors):
     return {"tiny_onnx": tiny_onnx, "tiny_tflite": tiny_tflite, "tiny_safetensors": tiny_safetensors}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(["models/yolox_nano.onnx", "models/movenet_single_pose_lightning_ptq.tflite"]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=9),

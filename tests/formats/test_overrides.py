@@ -67,7 +67,7 @@ def test_nothing_said_is_nothing_given():
         ("[input]\ncolor = 'RGB'", r"unknown key input\.color; did you mean input\.colour"),
         ("[decode]\ntreshold = 1", r"did you mean decode\.threshold"),
         ("[label]\nfile = 'x'", "did you mean labels"),
-        ("[input]\nxyz = 1", "known: colour, height"),
+        ("[input]\nxyz = 1", "known: colour, "),
         ("task = 'detect'", "task"),
         ("input = 3", "input must be a table"),
         ("[input]\nwidth = 0", "width"),

@@ -187,7 +187,7 @@ def one(size: int | None) -> bool:
 def unbatched(tensor: Tensor, rank: int) -> tuple[int | None, ...] | None:
     """The shape without its batch dimension, if it has ``rank`` dimensions and the first is a batch of one."""
     shape = sizes(tensor)
-    return shape[1:] if len(shape) == rank and one(shape[0]) else None
+    return shape[1:] if shape and len(shape) == rank and one(shape[0]) else None
 
 
 def find_picture(info: ModelInfo) -> tuple[Picture | None, str]:

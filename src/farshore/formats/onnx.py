@@ -16,6 +16,12 @@ from farshore.formats.protobuf import FIXED32, FIXED64, VARINT, Field, Span, fie
 MAX_TEXT = 1 << 20
 """Bytes of one metadata value that are kept."""
 
+MAX_RUNS = 4096
+"""Fields that one tensor's integers may be spread over to be read; writers use one."""
+
+MAX_EXTERNAL = 16
+"""Entries of a tensor's ``external_data``; five are defined."""
+
 Dim = int | str | None
 
 
@@ -51,7 +57,7 @@ class Attribute:
     integer: int = 0
     number: float = 0.0
     string: bytes = b""
-    integers: tuple[int, ...] = ()
+    integers: list[int] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     graphs: list[Graph] = field(default_factory=list)
 
@@ -239,8 +245,10 @@ def _node(model: Model, span: Span, depth: int) -> Node:
     for entry in fields(model.view, span, model.budget):
         match entry.number:
             case 1:
+                model.budget.spend(3)
                 node.inputs.append(text(model.view, entry))
             case 2:
+                model.budget.spend(3)
                 node.outputs.append(text(model.view, entry))
             case 3:
                 node.name = text(model.view, entry)
@@ -272,7 +280,7 @@ def _attribute(model: Model, span: Span, depth: int) -> Attribute:
             case 6 | 11:
                 attribute.graphs.append(_graph(model, message(entry), Graph(), depth + 1))
             case 8:
-                attribute.integers += tuple(integers(model.view, entry, model.budget))
+                attribute.integers += integers(model.view, entry, model.budget)
             case 22 | 23:
                 attribute.tensors += _sparse(model, message(entry))
     return attribute
@@ -293,6 +301,7 @@ def _tensor(model: Model, span: Span) -> Tensor:
     tensor = Tensor()
     packed: dict[int, Span] = {}
     dims: list[int] = []
+    external: dict[str, str] = {}
     remote = False
     for entry in fields(model.view, span, model.budget):
         match entry.number:
@@ -308,19 +317,21 @@ def _tensor(model: Model, span: Span) -> Tensor:
                 packed[entry.number] = message(entry)
             case 5 | 7 | 11:
                 tensor.varints.append(entry)
+                tensor.scattered = len(tensor.varints) > MAX_RUNS
+                if tensor.scattered:
+                    tensor.varints.pop()
             case 8:
                 tensor.name = text(model.view, entry)
             case 13:
                 key, value = _pair(model, message(entry))
-                tensor.external = {**(tensor.external or {}), key: value}
+                external[key] = value
+                if len(external) > MAX_EXTERNAL:
+                    raise Malformed("a tensor with too many places")
             case 14 if entry.wire == VARINT:
                 remote = entry.value == 1
     tensor.dims = tuple(dims)
     tensor.data = _elements(tensor, packed)
-    if not remote:
-        tensor.external = None
-    elif tensor.external is None:
-        tensor.external = {}
+    tensor.external = external if remote else None
     return tensor
 
 

@@ -12,8 +12,8 @@ from farshore.formats import dtypes
 from farshore.formats.bounds import MAX_RANK, Malformed
 from farshore.formats.segments import Role, Segment, SegmentMap, cover, tensor_segment
 
-MAX_HEADER = 16_000_000
-"""Bytes of header. The reference takes 100 MB; no model known needs a hundredth, and JSON grows tenfold when parsed."""
+MAX_HEADER = 4_000_000
+"""Bytes of header. The reference takes 100 MB; no model known needs a fortieth, and JSON grows twentyfold when parsed."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
