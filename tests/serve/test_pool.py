@@ -122,6 +122,10 @@ def test_probe_loads_beside_and_switch_takes_the_warm_one(device: Device) -> Non
         assert (await client.order("switch", "colours", two))[0] == 200
         assert set(worker_pids()) < warm
         assert (await client.score(RED))[2]["version"] == 2
+        # Back again: the version that led before may be probed, too.
+        assert (await client.order("probe", "colours", one))[1]["ok"]
+        assert (await client.order("switch", "colours", one))[0] == 200
+        assert (await client.score(RED))[2]["version"] == 1
 
     serve(device, talk)
 

@@ -201,11 +201,20 @@ class Lane:
         self._let_go()
 
     async def settled(self) -> None:
-        """Wait until the worker is ready, or gone, or given up."""
-        while self.state in {"loading", "ending"} or (
-            self.state == "absent" and not self.broken and self.fault is None
-        ):
-            await self.changed()
+        """Wait until the worker is ready, or gone, or given up.
+
+        Raises:
+            Unavailable: nothing of that happened for long: other versions of the model keep it from its turn.
+
+        """
+        try:
+            async with asyncio.timeout(2 * self._settings.load_seconds):
+                while self.state in {"loading", "ending"} or (
+                    self.state == "absent" and not self.broken and self.fault is None
+                ):
+                    await self.changed()
+        except TimeoutError:
+            raise Unavailable("its turn to load did not come") from None
 
     async def check(self) -> tuple[CaseResult, ...]:
         """Answer the acceptance cases in the worker.

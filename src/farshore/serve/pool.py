@@ -144,7 +144,7 @@ class Model:
         """
         async with self.orders:
             lane = self.lane(digest)
-            if lane.role in {"none", "candidate"}:
+            if lane.role != "lead" and not lane.leads:
                 for other in self.lanes.values():
                     if other.role == "candidate" and other is not lane:
                         other.role = "none"
@@ -192,7 +192,10 @@ class Model:
             lane.forgive()
             self._gap, left = 0.0, before.leases if before is not None else 0
             self.advance()
-            await lane.settled()
+            try:
+                await lane.settled()
+            except Unavailable as error:
+                lane.fault = error
             if not lane.leads:
                 fault = lane.fault or Unavailable("the worker was ended")
                 for other, role in roles.items():

@@ -118,7 +118,7 @@ class Preparer:
             placement: from :func:`place` with the picture's own size.
 
         """
-        inner = _resize(pixels, placement, self._spec.colour)
+        inner = _resize(pixels, placement, self._spec)
         if (placement.height, placement.width) != placement.size:
             whole = np.full((*placement.size, self._channels), self._spec.pad, np.uint8)
             bottom, right = placement.top + placement.height, placement.left + placement.width
@@ -140,11 +140,12 @@ class Preparer:
         return real if self._dtype == np.float32 else real.astype(self._dtype)
 
 
-def _resize(pixels: Pixels, placement: Placement, colour: str) -> NDArray[np.uint8]:
-    resized = resize.bilinear(pixels, placement.height, placement.width)
-    if colour == "BGR":
+def _resize(pixels: Pixels, placement: Placement, spec: PictureInput) -> NDArray[np.uint8]:
+    blend = resize.antialias if spec.filter == "antialias" else resize.bilinear
+    resized = blend(pixels, placement.height, placement.width)
+    if spec.colour == "BGR":
         return resized[:, :, ::-1]
-    if colour == "GRAY":
+    if spec.colour == "GRAY":
         # ITU-R BT.601 in 14 bits, as OpenCV and libjpeg have it.
         grey = resized.astype(np.int32) @ np.array([4899, 9617, 1868], np.int32)
         return ((grey + (1 << 13)) >> 14).astype(np.uint8)[:, :, None]

@@ -9,16 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from farshore.core.errors import Invalid
-from farshore.serve.tasks import classification, detection, keypoints, segmentation, tensors
+from farshore.serve.tasks import classification, dense, detection, keypoints, segmentation, tensors
 from farshore.serve.tasks.subject import Decoder, Subject
 
 DECODERS: dict[str, Callable[[Subject], Decoder]] = {
+    "classification": classification.Classification,
+    "deeplab": segmentation.ClassMap,
+    "detr": dense.Detr,
+    "efficient-nms": detection.Final,
+    "heatmaps": keypoints.HeatMaps,
+    "movenet": keypoints.MoveNet,
+    "movenet-multipose": keypoints.MoveNetMultiPose,
+    "nanodet": dense.NanoDet,
+    "nanodet-heads": dense.NanoDetHeads,
+    "rtdetr": dense.RtDetr,
+    "rtdetr-final": detection.Final,
+    "scores-boxes": dense.ScoresBoxes,
+    "tensors": tensors.Tensors,
+    "tf-detection": detection.TfliteSsd,
     "tflite-ssd": detection.TfliteSsd,
     "tiny-yolov3": detection.TinyYoloV3,
-    "classification": classification.Classification,
-    "movenet": keypoints.MoveNet,
-    "deeplab": segmentation.ClassMap,
-    "tensors": tensors.Tensors,
+    "yolo-end-to-end": detection.Rows,
+    "yolo-heads": dense.YoloHeads,
+    "yolov5": dense.YoloV5,
+    "yolov7-end-to-end": detection.RowsOfYoloV7,
+    "yolov8": dense.YoloV8,
+    "yolov8-pose": keypoints.YoloPose,
+    "yolox": dense.Yolox,
 }
 
 

@@ -57,3 +57,54 @@ class TinyYoloV3:
         return boxes.tell(
             self._subject, classes, scores[classes, numbers], place.clip(found[numbers]), want, self._threshold
         )
+
+
+class Final:
+    """Boxes that are final: ``boxes`` [1,K,4] as left, top, right, bottom; ``scores``, ``classes``, and ``count`` if there is one.
+
+    EfficientNMS gives pixels of the input; RT-DETR with decoding inside gives pixels of the picture, through ``image_shape``.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        subject.roles("boxes", "scores", "classes")
+        self._subject = subject
+        self._threshold = subject.number("threshold", 0.25)
+        self._of_picture = "image_shape" in subject.pipeline.settings
+
+    def __call__(self, outputs: Outputs, place: Placement, want: Want) -> dict[str, Any]:
+        scores, classes = outputs["scores"].reshape(-1), outputs["classes"].reshape(-1)
+        count = int(outputs["count"].reshape(-1)[0]) if "count" in outputs else scores.size
+        count = max(0, min(count, scores.size))
+        found = outputs["boxes"].reshape(-1, 4)[:count, [1, 0, 3, 2]]
+        told = place.clip(found) if self._of_picture else place.boxes(found)
+        return boxes.tell(self._subject, classes[:count], scores[:count], told, want, self._threshold)
+
+
+class Rows:
+    """One output of final rows: corners in pixels of the input (or fractions), score and class.
+
+    ``columns`` says where they stand: Ultralytics has left, top, right, bottom, score, class; YOLOv7 puts the picture's number first
+    and the class before the score.
+    """
+
+    columns = (1, 0, 3, 2, 4, 5)
+
+    def __init__(self, subject: Subject) -> None:
+        subject.roles("detections")
+        self._subject = subject
+        self._threshold = subject.number("threshold", 0.25)
+        self._relative = subject.pipeline.settings.get("coordinates", "pixels") == "relative"
+
+    def __call__(self, outputs: Outputs, place: Placement, want: Want) -> dict[str, Any]:
+        rows = outputs["detections"]
+        rows = rows.reshape(-1, rows.shape[-1])[:, self.columns].astype(np.float64)
+        if self._relative:
+            height, width = place.size
+            rows[:, :4] *= np.array([height, width, height, width])
+        return boxes.tell(self._subject, rows[:, 5], rows[:, 4], place.boxes(rows[:, :4]), want, self._threshold)
+
+
+class RowsOfYoloV7(Rows):
+    """[K,7]: picture, left, top, right, bottom, class, score."""
+
+    columns = (2, 1, 4, 3, 6, 5)
