@@ -23,7 +23,7 @@ from farshore.hub.deployments import Deployments
 from farshore.hub.enrolment import Enrolments
 from farshore.hub.fleet import Fleet
 from farshore.hub.operators import Operators
-from farshore.hub.records import changes
+from farshore.hub.records import changes, models
 from farshore.hub.registry import Registry
 from farshore.hub.settings import Settings
 from farshore.hub.tickets import Tickets
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 ENROLMENTS_KEPT = 30 * 24 * 3600
 CHANGES_KEPT = 100_000
 ADMIN = "admin.token"
+SECRET = 32
+"""Bytes of a secret."""
 
 
 class Hub:
@@ -63,10 +65,10 @@ class Hub:
             spool = data / "spool"
             files.make_folder(spool, mode=0o700)
             files.sweep(spool)
-            key = SigningKey(_secret(data / "signing.key", 32))
-            self.tickets = Tickets(_secret(data / "tickets.key", 32), settings.ticket_seconds)
+            self.tickets = Tickets(_secret(data / "tickets.key"), settings.ticket_seconds)
             self.database = Database(settings.database_url)
             self.database.migrate()
+            key = self._signing_key(data / "signing.key")
             self.registry = Registry(self.database, Objects.open(settings.store_url), key, spool, clock)
             self.fleet = Fleet(self.database, clock)
             self.deployments = Deployments(self.database, clock)
@@ -90,6 +92,13 @@ class Hub:
         if self._limiter is None:  # it belongs to the event loop, which is not there yet at construction
             self._limiter = CapacityLimiter(self.settings.threads)
         return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
+
+    def _signing_key(self, path: Path) -> SigningKey:
+        with self.database.reading() as tx:
+            signed = models.any_version(tx)
+        if signed and not path.exists():
+            raise Invalid(f"{path} is missing, and devices believe no other key: restore it from a backup")
+        return SigningKey(_secret(path))
 
     def tidy(self) -> None:
         """What is done now and then: collect unused blobs, forget old tokens and old lines of the feed."""
@@ -122,11 +131,11 @@ def _alone(path: Path) -> int:
     return fd
 
 
-def _secret(path: Path, size: int) -> bytes:
+def _secret(path: Path) -> bytes:
     """The secret bytes in ``path``, made at the first start; readable by nobody else."""
     if not path.exists():
-        files.write_atomic(path, secrets.token_bytes(size), mode=0o600)
+        files.write_atomic(path, secrets.token_bytes(SECRET), mode=0o600)
     data = path.read_bytes()
-    if len(data) != size:
-        raise Invalid(f"{path} should hold {size} bytes: restore it from a backup")
+    if len(data) != SECRET:
+        raise Invalid(f"{path} should hold {SECRET} bytes: restore it from a backup")
     return data

@@ -52,12 +52,12 @@ async def sync(request: Request) -> Response:
     return door.reply(request, SyncReply(desired, _retry(hub, asked, held=held)))
 
 
-async def envelope(request: Request) -> Response:
+async def fetch_envelope(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    credential, digest = _credential(request), digests.parse(door.segment(request, "digest"))
+    device, digest = await _device(request), digests.parse(door.segment(request, "digest"))
 
     def find() -> bytes:
-        hub.fleet.check_wants_version(hub.fleet.authenticate(credential), digest)
+        hub.fleet.check_wants_version(device, digest)
         return hub.registry.envelope(digest)
 
     return door.content(request, await hub.threads(find), ENVELOPE)
@@ -65,11 +65,11 @@ async def envelope(request: Request) -> Response:
 
 async def tickets(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    credential = _credential(request)
+    device = await _device(request)
     asked = await door.read(request, TicketRequest, what="ticket request", limit=MAX_TICKET)
 
     def write() -> TicketReply:
-        device, digest = hub.fleet.authenticate(credential), Digest(asked.want)
+        digest = Digest(asked.want)
         hub.fleet.check_needs_file(device, digest)
         ticket = hub.tickets.write(device, digest, hub.clock())
         route = Route(f"{API}/objects/{digest}?ticket={ticket}", digest, hub.registry.blob_size(digest))
@@ -78,7 +78,7 @@ async def tickets(request: Request) -> Response:
     return door.reply(request, await hub.threads(write))
 
 
-async def objects(request: Request) -> Response:
+async def fetch_object(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     digest = digests.parse(door.segment(request, "digest"))
 
@@ -89,6 +89,11 @@ async def objects(request: Request) -> Response:
         return hub.registry.blob_size(digest)
 
     return await ranges.send(request, hub.registry.objects, digest, await hub.threads(check))
+
+
+async def _device(request: Request) -> str:
+    hub: Hub = request.app.state.hub
+    return await hub.threads(hub.fleet.authenticate, _credential(request))
 
 
 def _credential(request: Request) -> str:
@@ -139,11 +144,11 @@ ENDPOINTS = (
     Endpoint("POST", f"{API}/enrol", enrol, "Turn a one-time token into a device", "anyone", EnrolRequest, EnrolReply),
     Endpoint("POST", f"{API}/sync", sync, "Report, get desired, wait for it", "device", SyncRequest, SyncReply),
     Endpoint("POST", f"{API}/tickets", tickets, "Ways to fetch an object", "device", TicketRequest, TicketReply),
-    Endpoint("GET", f"{API}/envelopes/{{digest}}", envelope, "A signed manifest", "device", gives=bytes),
+    Endpoint("GET", f"{API}/envelopes/{{digest}}", fetch_envelope, "A signed manifest", "device", gives=bytes),
     Endpoint(
         "GET",
         f"{API}/objects/{{digest}}",
-        objects,
+        fetch_object,
         "An object, whole or one range",
         "ticket",
         gives=bytes,

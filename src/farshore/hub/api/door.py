@@ -78,7 +78,7 @@ class Door:
             try:
                 _check_head(scope)
             except FarshoreError as error:
-                await failure(error)(scope, receive, send)
+                await failure(error, {"Connection": "close"})(scope, receive, send)  # what follows may not be a request
                 return
             scope["path"] = scope["raw_path"].decode("ascii")
         await self._app(scope, receive, send)

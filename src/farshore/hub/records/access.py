@@ -97,7 +97,7 @@ def any_token(tx: Connection) -> bool:
 
 
 def all_tokens(tx: Connection) -> list[Token]:
-    rows = tx.execute(select(tokens).where(~tokens.c.revoked).order_by(tokens.c.created, tokens.c.id))
+    rows = tx.execute(select(tokens).where(~tokens.c.revoked).order_by(tokens.c.created, tokens.c.name))
     return [_token(row) for row in rows]
 
 

@@ -168,6 +168,10 @@ def version_counts(tx: Connection, names: list[str]) -> dict[str, tuple[int, int
     return {row.name: (row.many, row.newest) for row in rows}
 
 
+def any_version(tx: Connection) -> bool:
+    return tx.execute(select(versions.c.id).limit(1)).first() is not None
+
+
 def envelope(tx: Connection, digest: str) -> bytes | None:
     """The signed manifest with this digest."""
     return tx.execute(select(versions.c.envelope).where(versions.c.digest == digest)).scalar()

@@ -1,0 +1,61 @@
+import pytest
+
+from farshore.core.errors import Conflict, Invalid
+from farshore.hub.hub import Hub
+from farshore.hub.settings import Settings
+
+
+def test_a_folder_has_one_hub(settings):
+    first = Hub(settings)
+    with pytest.raises(Conflict, match="another hub"):
+        Hub(settings)
+    first.close()
+    first.close()
+    Hub(settings).close()
+
+
+def test_keys_stay_the_same_and_are_never_guessed_at(settings):
+    first = Hub(settings)
+    keys = first.keys
+    first.close()
+    again = Hub(settings)
+    assert again.keys == keys
+    again.close()
+    (settings.data / "signing.key").write_bytes(b"short")
+    with pytest.raises(Invalid, match=r"signing\.key"):
+        Hub(settings)
+    (settings.data / "signing.key").unlink()
+    Hub(settings).close()  # a failed start let go of the folder
+
+
+def test_a_lost_key_is_not_replaced_when_devices_believe_it(started, settings, operator, pushed):
+    pushed()
+    operator.client.app.hub.close()
+    (settings.data / "signing.key").unlink()
+    with pytest.raises(Invalid, match="backup"):
+        Hub(settings)
+
+
+def test_leftovers_of_uploads_are_swept(settings):
+    Hub(settings).close()
+    leftover = settings.data / "spool" / ".tmp-0123"
+    leftover.write_bytes(b"half")
+    Hub(settings).close()
+    assert not leftover.exists()
+
+
+def test_tidying_forgets_what_is_old(operator, hub, clock):
+    operator.ask("POST", "/v1/enrolments", json={})
+    hub.tidy()
+    assert len(operator.get("/v1/enrolments")) == 1
+    clock.now += 60 * 24 * 3600
+    hub.tidy()
+    assert operator.get("/v1/enrolments") == []
+
+
+def test_objects_may_be_elsewhere(tmp_path, settings):
+    hub = Hub(Settings(data=tmp_path / "hub", store=(tmp_path / "elsewhere").as_uri()))
+    digest = hub.registry.add_bytes(b"data")
+    assert b"".join(hub.registry.objects.chunks(digest)) == b"data"
+    assert [path.read_bytes() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == [b"data"]
+    hub.close()
