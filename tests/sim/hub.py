@@ -83,8 +83,9 @@ class SimHub:
         self.log.append(("sync", repr(request.reported)))
         if request.reported is not None:
             mine.reported = twin.patch(mine.reported, request.reported, STAMP, limit=twin.MAX_REPORTED)
-        retry = 0.5 if request.wait else 60.0  # who does not wait is asked to stay away for a while
-        return SyncReply(twin.wire(mine.desired) if mine.desired.version != request.seen else None, retry)
+        news = mine.desired.version != request.seen
+        retry = 60.0 if news or not request.wait else 0.5  # who is not held is asked to stay away for a while
+        return SyncReply(twin.wire(mine.desired) if news else None, retry)
 
     def envelope(self, credential: str, digest: Digest) -> bytes:
         self._device(credential)

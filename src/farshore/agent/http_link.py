@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 import urllib3
 from msgspec import Struct
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from farshore import __version__
 from farshore.core import documents, errors
@@ -213,14 +213,21 @@ def _body(response: Any) -> HttpBody:
 def _check_length(response: Any) -> None:
     """``read1`` ends silently when the connection does; the announced length tells."""
     if response.length_remaining not in (None, 0):
-        raise urllib3.exceptions.IncompleteRead(0, response.length_remaining)
+        raise IncompleteRead(0, response.length_remaining)
 
 
 def _unreachable(where: str, error: Exception) -> Unavailable:
+    """One line from what may be several errors inside each other."""
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return Unavailable(f"{where}: no answer in time")
-    reason = getattr(error, "reason", None) or error
-    return Unavailable(f"{where}: {' '.join(str(reason).split())[:300]}")
+    inner: object = error
+    while isinstance(inner, Exception):
+        if isinstance(inner, IncompleteRead):
+            return Unavailable(f"{where}: broke off")
+        if isinstance(inner, OSError) and inner.strerror:
+            return Unavailable(f"{where}: {inner.strerror}")
+        inner = getattr(inner, "reason", None) or inner.__cause__ or next(iter(inner.args[1:]), None)
+    return Unavailable(f"{where}: {' '.join(str(error).split())[:200]}")
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:

@@ -145,9 +145,11 @@ class Agent:
             return False
         self._synced = site.clock.monotonic()
         self._sync_failures = 0
-        quiet = reply.desired is None and change is None
-        unheld = quiet and patience > 1 and self._synced - asked < patience / 2
-        self._next_sync = self._synced + max(reply.retry, site.settings.poll if unheld else 0.0)
+        unheld = change is None and patience > 1 and self._synced - asked < patience / 2
+        away = max(reply.retry, site.settings.poll if unheld else 0.0)
+        self._next_sync = self._synced + (
+            away if reply.desired is None else 0.0
+        )  # after news there is something to say
         if reply.desired is not None:
             self._accept(reply.desired)
         return True
