@@ -21,7 +21,7 @@ def files():
         yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", list(files()), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_pure_rooms_do_no_io(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

@@ -9,7 +9,7 @@ import sys
 import click
 
 from farshore import __version__
-from farshore.core.errors import FarshoreError, Invalid
+from farshore.core.errors import FarshoreError, Invalid, Unavailable
 
 COMMANDS = {
     "agent": "agent:agent",
@@ -78,6 +78,11 @@ def main() -> None:
     except BrokenPipeError:  # `farshore model list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _complain(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        sys.exit(Unavailable.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 
 

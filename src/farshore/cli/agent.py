@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
 from pathlib import Path
 from typing import Any
 
 import click
+
+from farshore.cli.output import log_lines
 
 
 @click.command()
@@ -52,18 +53,15 @@ def agent(
     farshore agent --root /var/lib/farshore                      from then on
     farshore agent --root /var/lib/farshore --window 22:00-06:00 --rate 64kB
     """
-    from farshore.agent import app, identity
+    from farshore.agent import identity, loop
     from farshore.agent.settings import Settings
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    log_lines(verbose=verbose)
     given["windows"] = given["windows"] or None
     settings = Settings.load(root, {"hub": hub, **given})
     if enrol:
         identity.enrol(settings, enrol, device or _host())
-    app.run(settings, once=once)
+    loop.run(settings, once=once)
 
 
 def _host() -> str:

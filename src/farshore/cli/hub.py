@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from farshore.cli.output import log_lines
+
 
 @click.command()
 @click.option(
@@ -34,4 +36,5 @@ def hub(**given: Any) -> None:
     from farshore.hub import settings
     from farshore.hub.app import run
 
+    log_lines()
     run(settings.read(os.environ, **given))

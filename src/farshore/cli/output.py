@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
     shown = [(name, value) for name, value in facts if value not in (None, "", [], {}, ())]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        click.echo(f"{name:<{width}}  {_safe(str(value))}")
+        click.echo(f"{name:<{width}}  {_plain(str(value))}")
 
 
 def megabytes(size: float) -> str:
@@ -77,7 +78,20 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield lambda count: bar.advance(task, count)
 
 
+def _plain(text: str) -> str:
+    """Text from outside as a terminal may show it: no control characters."""
+    return "".join(char if char >= " " and not "\x7f" <= char <= "\x9f" else "·" for char in text)
+
+
 def _safe(text: str) -> str:
-    """Text from outside as a terminal may show it: no control characters, no markup."""
-    cleaned = "".join(char if char >= " " and not "\x7f" <= char <= "\x9f" else "·" for char in text)
-    return cleaned.replace("[", r"\[")
+    """The same for where square brackets are markup."""
+    return _plain(text).replace("[", r"\[")
+
+
+def log_lines(*, verbose: bool = False) -> None:
+    """Let a long-running command tell what happens, a line an event, on standard error."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("urllib3", "alembic", "asyncio", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from farshore.cli.output import log_lines
+
 
 @click.command()
 @click.option(
@@ -39,6 +41,7 @@ def serve(root: Path, runtimes: str | None, **given: Any) -> None:
     from farshore.serve.app import run
     from farshore.serve.settings import Settings
 
+    log_lines()
     chosen = {name: value for name, value in given.items() if value is not None}
     if runtimes:
         chosen["runtimes"] = tuple(part.strip() for part in runtimes.split(",") if part.strip())

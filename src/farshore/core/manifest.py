@@ -80,6 +80,8 @@ class PictureInput(Struct, frozen=True, omit_defaults=True):
         width: pixels; ``height`` likewise.
         resize: ``stretch`` (aspect not kept), ``letterbox`` (aspect kept, centred, rest filled with ``pad``) or
             ``letterbox-corner`` (aspect kept, top left, rest filled).
+        filter: how pixels are blended: ``linear`` (the two neighbours, as OpenCV and TensorFlow do by default) or
+            ``antialias`` (all pixels that fall into one, as Pillow and torchvision do).
         colour: channel order of the tensor.
         mean: one number for each channel in ``colour`` order, in units of 0…255.
         std: likewise.
@@ -92,6 +94,7 @@ class PictureInput(Struct, frozen=True, omit_defaults=True):
     width: Annotated[int, Meta(ge=1, le=16384)]
     height: Annotated[int, Meta(ge=1, le=16384)]
     resize: Literal["stretch", "letterbox", "letterbox-corner"] = "stretch"
+    filter: Literal["linear", "antialias"] = "linear"
     colour: Literal["RGB", "BGR", "GRAY"] = "RGB"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)

@@ -33,6 +33,7 @@ class InputOptions(Struct, frozen=True, omit_defaults=True):
     width: Side | None = None
     height: Side | None = None
     resize: Literal["stretch", "letterbox", "letterbox-corner"] | None = None
+    filter: Literal["linear", "antialias"] | None = None
     colour: Literal["RGB", "BGR", "GRAY"] | None = None
     mean: float | Numbers | None = None
     std: float | Numbers | None = None

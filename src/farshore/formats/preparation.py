@@ -93,7 +93,7 @@ def prepare(
     return (
         PictureInput(
             tensor=picture.tensor.name, layout=picture.layout, width=size[1], height=size[0],
-            resize=resize, colour=colour, mean=mean, std=std, pad=pad,
+            resize=resize, filter=options.filter or "linear", colour=colour, mean=mean, std=std, pad=pad,
         ),
         questions,
     )  # fmt: skip

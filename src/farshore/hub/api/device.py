@@ -49,7 +49,8 @@ async def sync(request: Request) -> Response:
     held = False
     if desired is None and asked.wait and asked.reported is None:
         held, desired = await _wait(hub, request, device, credential, asked)
-    return door.reply(request, SyncReply(desired, _retry(hub, asked, held=held)))
+    served = held or desired is not None or asked.reported is not None
+    return door.reply(request, SyncReply(desired, _retry(hub, asked, served=served)))
 
 
 async def fetch_envelope(request: Request) -> Response:
@@ -100,9 +101,9 @@ def _credential(request: Request) -> str:
     return auth.bearer(request.headers.get("authorization"))
 
 
-def _retry(hub: Hub, asked: SyncRequest, *, held: bool) -> float:
+def _retry(hub: Hub, asked: SyncRequest, *, served: bool) -> float:
     """Seconds until the next sync. Who waits here comes back at once; who was turned away, or polls, does so later."""
-    if asked.wait and (held or asked.reported is not None):
+    if asked.wait and served:
         return round(random.uniform(0.0, 1.0), 2)  # noqa: S311 - spreading load, no secret
     return round(hub.settings.sync_seconds * random.uniform(*JITTER), 2)  # noqa: S311
 

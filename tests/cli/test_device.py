@@ -1,0 +1,81 @@
+"""``farshore device`` and ``farshore deployment`` against a real hub, with an agent that runs once."""
+
+import json
+
+
+def enrol(farshore, tmp_path, name, *tags):
+    token = farshore.ok("device", "token", "--device", name, *(f"--tag={tag}" for tag in tags)).split()[0]
+    return token, [
+        "agent",
+        "--root",
+        tmp_path / name,
+        "--hub",
+        farshore.hub,
+        "--device",
+        name,
+        "--serve",
+        "none",
+        "--trial",
+        "0",
+        "--keep-free",
+        "1MB",
+        "--once",
+    ]
+
+
+def test_from_token_to_a_running_version(farshore, classifier, tmp_path):
+    farshore.ok("model", "push", "delivered", classifier(weight=1.0), tmp_path / "labels.txt")
+    token, agent = enrol(farshore, tmp_path, "edge-1", "site=oslo")
+    farshore.ok("deployment", "create", "to-oslo", "--model", "delivered@1", "--to", "tags.site = 'oslo'")
+    farshore.ok(*agent, "--enrol", token)
+    found = json.loads(farshore.ok("device", "show", "edge-1", "--json"))
+    assert found["reported"]["delivered"]["current"]["version"] == 1
+    assert "delivered@1" in farshore.ok("device", "list", "--where", "tags.site = 'oslo'")
+    assert "no devices match" in farshore.ok("device", "list", "--where", "tags.site = 'bergen'")
+    assert "to-oslo" in farshore.ok("deployment", "list")
+    assert json.loads(farshore.ok("deployment", "show", "to-oslo", "--json"))["devices"]["current"] == 1
+    current = tmp_path / "edge-1" / "models" / "delivered" / "current" / "files" / "model.onnx"
+    assert current.read_bytes() == (tmp_path / "model.onnx").read_bytes()
+    status, _, _ = farshore("model", "delete", "delivered@1", "--yes")
+    assert status == 4
+    # a tag moves it out of the selector's reach: the model goes
+    assert "site=bergen" in farshore.ok("device", "tag", "edge-1", "site=bergen")
+    farshore.ok(*agent)
+    assert json.loads(farshore.ok("device", "show", "edge-1", "--json"))["reported"] == {}
+    farshore.ok("deployment", "delete", "to-oslo")
+
+
+def test_an_enrolment_token_is_good_once_and_for_its_device_only(farshore, tmp_path):
+    token, agent = enrol(farshore, tmp_path, "edge-2")
+    farshore.ok(*agent, "--enrol", token)
+    farshore.ok(*agent, "--enrol", token)  # the same device asking again is not an error
+    _, other = enrol(farshore, tmp_path, "edge-3")
+    status, _, err = farshore(*other, "--enrol", token)
+    assert status == 5
+    assert len(err.splitlines()) == 1
+
+
+def test_a_deleted_device_is_told_so(farshore, tmp_path):
+    token, agent = enrol(farshore, tmp_path, "edge-4")
+    farshore.ok(*agent, "--enrol", token)
+    farshore.ok("device", "delete", "edge-4", "--yes")
+    status, _, _ = farshore("device", "show", "edge-4")
+    assert status == 3
+
+
+def test_too_little_disk_is_refused_before_the_first_byte(farshore, classifier, tmp_path):
+    farshore.ok("model", "push", "too-big", classifier(weight=7.0))
+    token, agent = enrol(farshore, tmp_path, "edge-5", "disk=small")
+    farshore.ok("deployment", "create", "full", "--model", "too-big@1", "--to", "tags.disk = 'small'")
+    farshore.ok(*agent, "--enrol", token, "--keep-free", "1000TB")
+    target = json.loads(farshore.ok("device", "show", "edge-5", "--json"))["reported"]["too-big"]["target"]
+    assert target["state"] == "failed"
+    assert "too little disk" in target["fault"]["message"]
+    assert list((tmp_path / "edge-5" / "blobs" / "partial").iterdir()) == []
+    assert "too little disk" in farshore.ok("device", "show", "edge-5")
+    farshore.ok("device", "retry", "edge-5", "too-big")
+    farshore.ok(*agent)
+    assert (
+        json.loads(farshore.ok("device", "show", "edge-5", "--json"))["reported"]["too-big"]["current"]["version"] == 1
+    )
+    farshore.ok("deployment", "delete", "full")

@@ -1,0 +1,142 @@
+"""``farshore model`` against a real hub."""
+
+import json
+import zipfile
+
+from farshore.core import digest as digests
+
+
+def test_push_numbers_by_itself_and_knows_what_it_has(farshore, classifier, tmp_path):
+    first = classifier()
+    out = farshore.ok(
+        "model",
+        "push",
+        "numbers",
+        first,
+        tmp_path / "labels.txt",
+        "--alias",
+        "champion",
+        "--property",
+        "top1=0.9",
+        "--tag",
+        "camera=north",
+    )
+    assert out.startswith("numbers@1 ")
+    assert "classification" in out
+    assert "new version" in farshore.ok("model", "push", "numbers", first, tmp_path / "labels.txt")
+    second = json.loads(
+        farshore.ok(
+            "model",
+            "push",
+            "numbers",
+            classifier(weight=2.0),
+            "--parent",
+            "numbers@champion",
+            "--operation",
+            "fine-tuned",
+            "--json",
+        )
+    )
+    assert (second["version"], second["existing"]) == (2, False)
+    assert second["lineage"]["operation"] == "fine-tuned"
+    shown = json.loads(farshore.ok("model", "show", "numbers@champion", "--json"))
+    assert shown["version"] == 1
+    assert shown["properties"] == {"top1": 0.9}
+    assert shown["tags"] == {"camera": "north"}
+    assert [v["version"] for v in json.loads(farshore.ok("model", "list", "numbers", "--json"))] == [2, 1]
+    assert "numbers" in farshore.ok("model", "list")
+
+
+def test_a_zip_a_folder_and_files_are_the_same_content(farshore, classifier, tmp_path):
+    path = classifier("same.onnx", weight=0.5)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "same.onnx").write_bytes(path.read_bytes())
+    (folder / "labels.txt").write_text((tmp_path / "labels.txt").read_text())
+    with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
+        archive.write(path, "same.onnx")
+        archive.write(tmp_path / "labels.txt", "labels.txt")
+    made = [
+        json.loads(farshore.ok("model", "push", "same", *given, "--json"))
+        for given in ([folder], [tmp_path / "same.zip"], [path, tmp_path / "labels.txt"])
+    ]
+    assert [(m["version"], m["existing"]) for m in made] == [(1, False), (1, True), (1, True)]
+
+
+def test_pull_gives_back_the_same_bytes(farshore, classifier, tmp_path):
+    path = classifier("ü 模型.onnx")
+    farshore.ok("model", "push", "pulled-back", path, tmp_path / "labels.txt")
+    farshore.ok("model", "pull", "pulled-back", "-o", tmp_path / "out")
+    assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "out" / "labels.txt").read_text() == (tmp_path / "labels.txt").read_text()
+    assert json.loads((tmp_path / "out" / "envelope.json").read_text())["signatures"]
+    status, _, err = farshore("model", "pull", "pulled-back", "-o", tmp_path / "out")
+    assert status == 4
+    assert "--force" in err
+    farshore.ok("model", "pull", "pulled-back", "-o", tmp_path / "out", "--force")
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_diff_names_what_changed(farshore, classifier):
+    farshore.ok("model", "push", "differs", classifier(weight=1.0), "--property", "top1=0.5")
+    farshore.ok("model", "push", "differs", classifier(weight=3.0), "--property", "top1=0.6")
+    text = farshore.ok("model", "diff", "differs@1", "differs@2")
+    assert "properties" in text
+    assert "w" in text
+    found = json.loads(farshore.ok("model", "diff", "differs@1", "differs@2", "--json"))
+    assert found["variants"][0]["counts"]["changed"] == 1
+
+
+def test_aliases_tags_archive_and_delete(farshore, classifier):
+    farshore.ok("model", "push", "kept", classifier(weight=1.0))
+    farshore.ok("model", "push", "kept", classifier(weight=2.0))
+    assert "version 1" in farshore.ok("model", "alias", "kept@1", "champion")
+    status, _, err = farshore("model", "delete", "kept@1", "--yes")
+    assert status == 4
+    assert "champion" in err
+    farshore.ok("model", "alias", "kept", "champion", "--remove")
+    assert "reviewed=yes" in farshore.ok("model", "tag", "kept@1", "reviewed=yes")
+    assert "no tags" in farshore.ok("model", "tag", "kept@1", "reviewed=")
+    assert "team=blades" in farshore.ok("model", "tag", "kept", "team=blades")
+    farshore.ok("model", "archive", "kept@2")
+    assert json.loads(farshore.ok("model", "show", "kept", "--json"))["version"] == 1
+    farshore.ok("model", "archive", "kept@2", "--undo")
+    farshore.ok("model", "delete", "kept@2", "--yes")
+    farshore.ok("model", "push", "kept", classifier(weight=4.0))
+    assert json.loads(farshore.ok("model", "show", "kept", "--json"))["version"] == 3
+
+
+def test_deleting_asks_first(farshore, classifier, monkeypatch):
+    import io
+
+    farshore.ok("model", "push", "asked", classifier())
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    status, _, _ = farshore("model", "delete", "asked@1")
+    assert status == 130
+    assert farshore.ok("model", "show", "asked@1")
+
+
+def test_what_cannot_be_told_is_asked_for_with_the_option(farshore, tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"\x08\x08 not a model")
+    status, _, err = farshore("model", "push", "unclear", tmp_path / "broken.onnx")
+    assert status == 2
+    assert "broken.onnx" in err
+
+
+def test_names_from_outside_cannot_drive_the_terminal(farshore, classifier):
+    farshore.ok("model", "push", "quiet", classifier(), "--description", "red\x1b[31m [bold]x[/bold]")
+    text = farshore.ok("model", "list", "quiet") + farshore.ok("model", "show", "quiet")
+    assert "\x1b" not in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_the_digest_shown_is_the_manifests(farshore, classifier, hub_process):
+    from farshore.client import Hub
+
+    farshore.ok("model", "push", "named", classifier())
+    url, token = hub_process
+    hub = Hub(url, token.read_text().strip())
+    import base64
+
+    payload = base64.b64decode(json.loads(hub.envelope("named@1"))["payload"])
+    assert digests.of(payload) == hub.version("named@1")["digest"]
