@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from farshore.core import documents
@@ -267,3 +269,16 @@ def test_a_written_label_file_does_not_hide_another(classifier):
     files = {"labels.txt": b"0 a\n1 b\n2 c\n3 d\n4 e\n"}
     found = recognise(classifier(metadata={}), files, overrides({"input": {"mean": 0, "std": 255}}))
     assert (found.labels.path, found.labels.content) == ("labels-1.txt", b"a\nb\nc\nd\ne\n")
+
+
+SHIPPED = Path(__file__).resolve().parents[2] / "src" / "farshore" / "cli" / "demo_assets"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(("name", "decoder"), [("detector.onnx", "tiny-yolov3"), ("detector.tflite", "tflite-ssd")])
+def test_shipped_models_need_no_word_from_an_operator(version, name, decoder):
+    folder = SHIPPED / version
+    found = recognise(inspect((folder / name).read_bytes()), {"labels.txt": (folder / "labels.txt").read_bytes()})
+    assert (found.decoder, found.task, found.questions) == (decoder, "detection", ())
+    assert found.labels.names[found.labels.skip] == "ship"
+    assert found.pipeline()

@@ -125,7 +125,7 @@ def detr(facts: Facts) -> Match | None:
         classes=classes,
         picture=None
         if old
-        else Preparation("stretch", "RGB", *_UNIT, size=(640, 640), why="RT-DETR: stretched, RGB, 0…1"),
+        else Preparation("stretch", "RGB", *_UNIT, size=(640, 640), why="RT-DETR: stretched, RGB, 0…1", assumed=True),
     )
 
 
