@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from farshore.formats import Role, segment
+from farshore.formats import Role, segment, segment_external
 
 
 def by_name(data: bytes) -> dict:
@@ -136,3 +136,24 @@ def test_unknown_fields_and_split_messages_are_kept():
     second = onnx.ModelProto(graph=onnx.GraphProto(node=[node])).SerializeToString()
     data = first + b"\xba\x3e\x03new" + second  # field 999, then the graph's second half
     assert by_name(data)["w"].role is Role.WEIGHT
+
+
+def test_weights_beside_the_model(onnx_model, tmp_path):
+    """As onnx itself writes them: the other file's bytes are the tensors', and the graph's words hold for them too."""
+    model = onnx.ModelProto()
+    model.CopyFrom(onnx_model)
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=16)
+    data, outside = (tmp_path / "m.onnx").read_bytes(), (tmp_path / "m.data").read_bytes()
+    found = segment_external(data, "m.data", len(outside))
+    assert found.format == "onnx"
+    assert sum(part.length for part in found.segments) == len(outside)
+    parts = {part.name: part for part in found.segments if part.name}
+    for tensor in onnx_model.graph.initializer:
+        if tensor.name in {"w1", "w2", "gemm_w", "w2_scale", "half"} and tensor.name in parts:
+            part = parts[tensor.name]
+            assert outside[part.offset : part.offset + part.length] == numpy_helper.to_array(tensor).tobytes()
+    assert (parts["w1"].role, parts["w1"].channel_axis) == (Role.WEIGHT, 0)
+    assert "w1" not in by_name(data)
+    assert [part.role for part in segment_external(data, "other", 100).segments] == [Role.REST]
+    assert segment_external(data, "m.data", 50).segments[-1].offset < 50, "a file that is too short is still covered"
+    assert segment_external(b"no model", "m.data", 50).format == "opaque"

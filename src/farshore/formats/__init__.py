@@ -1,7 +1,7 @@
 """What a model file says: its segments, its signature, what it is for. Bytes in, values out; no file, no runtime."""
 
 from farshore.formats.difference import Change, Difference, TensorChange, diff
-from farshore.formats.dispatch import inspect, segment
+from farshore.formats.dispatch import inspect, segment, segment_external
 from farshore.formats.families import FAMILIES
 from farshore.formats.family import Family, Question, Reason
 from farshore.formats.info import Custom, External, ModelInfo, Normalisation, PackedFile
@@ -35,4 +35,5 @@ __all__ = [
     "overrides",
     "recognise",
     "segment",
+    "segment_external",
 ]

@@ -38,6 +38,26 @@ def segment(data: ReadableBuffer) -> SegmentMap:
         return cover("opaque", len(view), ())
 
 
+def segment_external(model: ReadableBuffer, location: str, size: int) -> SegmentMap:
+    """Split a file that holds an ONNX model's weights beside it into tensors and the rest.
+
+    Args:
+        model: the whole model file.
+        location: the other file's name.
+        size: its bytes.
+
+    Returns:
+        The map of the other file; ``opaque`` if the model cannot be read.
+
+    """
+    with memoryview(model) as raw, raw.cast("B") as view:
+        try:
+            return onnx_segments.external_segments(view, location, size)
+        except Malformed as error:
+            error.__traceback__ = None
+        return cover("opaque", size, ())
+
+
 def inspect(data: ReadableBuffer, *, external: Mapping[str, int] | None = None) -> ModelInfo:
     """Read what a model file says of itself.
 

@@ -387,6 +387,23 @@ def _dimension(model: Model, span: Span) -> Dim:
     return size
 
 
+def external_place(tensor: Tensor) -> tuple[int, int]:
+    """Offset and length of a tensor's elements in the file beside the model; length 0 if it is not given.
+
+    Raises:
+        Malformed: they are no sensible numbers.
+
+    """
+    entries = tensor.external or {}
+    try:
+        offset, length = (int(entries.get(key, "") or "0") for key in ("offset", "length"))
+    except ValueError as error:
+        raise Malformed("external data without a valid offset and length") from error
+    if not 0 <= offset <= 1 << 62 or not 0 <= length <= 1 << 62:
+        raise Malformed("external data without a valid offset and length")
+    return offset, length
+
+
 _STRUCT = {"float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "float16": "e",
            "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "bool": "?"}  # fmt: skip
 

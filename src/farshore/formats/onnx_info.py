@@ -6,7 +6,6 @@ from collections import Counter
 
 from farshore.core.manifest import Tensor, check_path
 from farshore.formats import dtypes, onnx
-from farshore.formats.bounds import Malformed
 from farshore.formats.info import Custom, External, ModelInfo, precision
 from farshore.formats.wiring import Wiring
 
@@ -98,12 +97,7 @@ def _external(tensors: list[onnx.Tensor]) -> tuple[External, ...]:
         if tensor.external is None:
             continue
         location = check_path(tensor.external.get("location", ""))
-        try:
-            offset = int(tensor.external.get("offset", "0") or "0")
-            length = int(tensor.external.get("length", "0") or "0") or dtypes.size_of(tensor.dtype, tensor.dims) or 0
-        except ValueError as error:
-            raise Malformed("external data without a valid offset and length") from error
-        if not 0 <= offset <= 1 << 62 or not 0 <= length <= 1 << 62:
-            raise Malformed("external data without a valid offset and length")
+        offset, length = onnx.external_place(tensor)
+        length = length or dtypes.size_of(tensor.dtype, tensor.dims) or 0
         sizes[location] = max(sizes.get(location, 0), offset + length)
     return tuple(External(location, size) for location, size in sorted(sizes.items()))

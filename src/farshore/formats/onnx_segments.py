@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from farshore.formats.onnx import Graph, Model, Node, Tensor, numbers, parse
+from farshore.formats.dtypes import size_of
+from farshore.formats.onnx import Graph, Model, Node, Tensor, external_place, numbers, parse
+from farshore.formats.protobuf import Span
 from farshore.formats.segments import Quant, Role, Segment, SegmentMap, cover, tensor_segment
 
 _PASSES = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"})
@@ -102,14 +104,46 @@ def segments(view: memoryview) -> SegmentMap:
         Malformed: it is not an ONNX model, or exceeds the parser's limits.
 
     """
+    return cover("onnx", len(view), _all_segments(view, _inside))
+
+
+def external_segments(view: memoryview, location: str, size: int) -> SegmentMap:
+    """The segment map of a file that holds tensors of an ONNX model beside it.
+
+    Args:
+        view: the whole model file.
+        location: the other file's name, as the model's ``external_data`` gives it.
+        size: its bytes.
+
+    Raises:
+        Malformed: the model is not ONNX, or exceeds the parser's limits.
+
+    """
+
+    def beside(tensor: Tensor) -> Span | None:
+        if tensor.external is None or tensor.external.get("location") != location:
+            return None
+        offset, length = external_place(tensor)
+        return Span(offset, length or size_of(tensor.dtype, tensor.dims) or 0)
+
+    return cover("onnx", size, _all_segments(view, beside))
+
+
+_Place = Callable[[Tensor], Span | None]
+"""Where a tensor's elements lie in the file that is mapped; None if they do not."""
+
+
+def _inside(tensor: Tensor) -> Span | None:
+    return tensor.data if tensor.external is None else None
+
+
+def _all_segments(view: memoryview, place: _Place) -> Iterator[Segment]:
     model = parse(view)
-    found: list[Segment] = []
     for graph in (model.graph, *model.bodies):
-        found += _graph_segments(model, graph, None)
-    return cover("onnx", len(view), found)
+        yield from _graph_segments(model, graph, None, place)
 
 
-def _graph_segments(model: Model, graph: Graph, outer: _Scope | None) -> Iterator[Segment]:
+def _graph_segments(model: Model, graph: Graph, outer: _Scope | None, place: _Place) -> Iterator[Segment]:
     scope = _Scope(outer=outer)
     for tensor in graph.initializers:
         scope.tensors.setdefault(tensor.name, tensor)
@@ -122,16 +156,16 @@ def _graph_segments(model: Model, graph: Graph, outer: _Scope | None) -> Iterato
         _learn(scope, node)
         for attribute in node.attributes.values():
             for child in attribute.graphs:
-                inner += _graph_segments(model, child, scope)
+                inner += _graph_segments(model, child, scope, place)
     yield from inner
     for name, tensor in scope.tensors.items():
-        yield from _segment(model, scope, name, tensor)
+        yield from _segment(model, scope, name, tensor, place)
     for tensor in graph.sparse:
-        yield from _plain(tensor, tensor.name or "sparse")
+        yield from _plain(tensor, tensor.name or "sparse", place)
     for node in graph.nodes:
         for attribute in node.attributes.values():
             for tensor in attribute.tensors:
-                yield from _plain(tensor, tensor.name or f"{(node.outputs or [node.name])[0]}:{attribute.name}")
+                yield from _plain(tensor, tensor.name or f"{(node.outputs or [node.name])[0]}:{attribute.name}", place)
 
 
 def _learn(scope: _Scope, node: Node) -> None:
@@ -189,8 +223,9 @@ def _quantised(scope: _Scope, name: str, scale: str, zero: str, axis: int) -> No
         use.quant = (scale, zero, axis)
 
 
-def _segment(model: Model, scope: _Scope, name: str, tensor: Tensor) -> Iterator[Segment]:
-    if tensor.data is None or tensor.external is not None:
+def _segment(model: Model, scope: _Scope, name: str, tensor: Tensor, place: _Place) -> Iterator[Segment]:
+    span = place(tensor)
+    if span is None:
         return
     use = scope.uses.get(name, _Use())
     role = use.role or Role.TENSOR
@@ -198,12 +233,13 @@ def _segment(model: Model, scope: _Scope, name: str, tensor: Tensor) -> Iterator
         role = Role.TENSOR  # a vector that is multiplied in has no channels of its own
     axis = use.channel_axis if role is Role.WEIGHT else None
     quant = _quant(model, scope, use, tensor) if use.quant else None
-    yield tensor_segment(*tensor.data, role, name, tensor.dtype, tensor.dims, axis, quant)
+    yield tensor_segment(*span, role, name, tensor.dtype, tensor.dims, axis, quant)
 
 
-def _plain(tensor: Tensor, name: str) -> Iterator[Segment]:
-    if tensor.data is not None and tensor.external is None:
-        yield tensor_segment(*tensor.data, Role.TENSOR, name, tensor.dtype, tensor.dims)
+def _plain(tensor: Tensor, name: str, place: _Place) -> Iterator[Segment]:
+    span = place(tensor)
+    if span is not None:
+        yield tensor_segment(*span, Role.TENSOR, name, tensor.dtype, tensor.dims)
 
 
 def _quant(model: Model, scope: _Scope, use: _Use, tensor: Tensor) -> Quant | None:
