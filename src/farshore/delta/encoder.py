@@ -1,0 +1,220 @@
+"""A target and the bases that a device holds → a patch."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from farshore.core.errors import Invalid
+from farshore.delta.container import (
+    FRAME_BYTES,
+    HISTORY_BYTES,
+    LEVELS,
+    MOST_BASES,
+    Frame,
+    Header,
+    Kind,
+    Named,
+    pack,
+    write_frame,
+    write_header,
+)  # fmt: skip
+from farshore.delta.frames import (
+    KEPT,
+    MODELLED,
+    MODELLED_FULL,
+    STORED,
+    ZSTANDARD,
+    Copy,
+    Piece,
+    Plain,
+    Span,
+    copies_table,
+    pieces_table,
+    plain_table,
+)  # fmt: skip
+from farshore.delta.kernel import coder
+from farshore.delta.matrices import encode_values, split_planes
+from farshore.delta.planning import Plan, frames_of, make_plan, rest_frames
+from farshore.formats import SegmentMap
+from farshore.formats import segment as segment_of
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+MEMORY = {"fast": 64, "default": 64, "max": 64}
+TRAINED = {"default": 1 << 15, "max": 1 << 20}
+"""Most bytes of history that teach the model of plain bytes first: it costs a decoder as much as decoding them."""
+ZSTANDARD_LEVEL = 12
+Job = Callable[[], Frame]
+Progress = Callable[[int, int], None]
+"""Is told bytes of the target done, and all."""
+
+
+class Encoder:
+    """One target, its bases, a level: plans and codes."""
+
+    def __init__(self, target: memoryview, bases: Sequence[memoryview], level: str) -> None:
+        self.target = target
+        self.bases = bases
+        self.level = level
+
+    def fetch(self, span: Span) -> memoryview:
+        """Bytes of a base, or of the target."""
+        data = self.target if span.source == KEPT else self.bases[span.source]
+        return data[span.offset : span.offset + span.length]
+
+    def header(self) -> Header:
+        """What goes first."""
+        named = [Named(len(data), hashlib.sha256(data).digest()) for data in (self.target, *self.bases)]
+        return Header(LEVELS.index(self.level), named[0], tuple(named[1:]), MEMORY[self.level])
+
+    def copies(self, copies: tuple[Copy, ...]) -> Frame:
+        """A frame of copies."""
+        return _frame(Kind.COPY, copies_table(copies), b"", self._check(copies))
+
+    def _check(self, copies: tuple[Copy, ...], check: int = 0) -> int:
+        for copy in copies:
+            check = zlib.crc32(self.target[copy.offset : copy.offset + copy.span.length], check)
+        return check
+
+    def plain(
+        self, ranges: tuple[tuple[int, int], ...], history: tuple[Span, ...], copies: tuple[Copy, ...], *, keep: bool
+    ) -> Frame:
+        """A frame of plain bytes, by the method that comes out smallest."""
+        data = b"".join(self.target[offset : offset + size] for offset, size in ranges)
+        before = b"".join(self.fetch(span) for span in history)
+        found = []
+        for method, trained in self._methods(len(before)):
+            plain = Plain(ranges, history if method != STORED else (), trained, method, copies)
+            found.append((plain, _code_plain(plain, data, before)))
+        plain, payload = min(found, key=lambda f: len(f[1]))
+        return _frame(Kind.BYTES, plain_table(plain), payload, self._check(copies, zlib.crc32(data)), keep=keep)
+
+    def _methods(self, looked_back: int) -> list[tuple[int, int]]:
+        if self.level == "fast":
+            return [(STORED, 0), (ZSTANDARD, 0)]
+        most = min(looked_back, TRAINED[self.level])
+        method = MODELLED_FULL if self.level == "max" else MODELLED
+        tries = [(method, 0)]
+        if looked_back <= TRAINED[self.level] and looked_back:
+            tries.append((method, most))
+        return [(STORED, 0), *tries]
+
+    def values(self, pieces: tuple[Piece, ...], *, keep: bool) -> Frame:
+        """A frame of values."""
+        data = [self.target[piece.offset : piece.offset + piece.length] for piece in pieces]
+        check = 0
+        for part in data:
+            check = zlib.crc32(part, check)
+        if self.level == "fast":
+            planes = b"".join(split_planes(piece, part, self.fetch) for piece, part in zip(pieces, data, strict=True))
+            payload = zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(planes)
+            return _frame(Kind.PLANES, pieces_table(pieces), payload, check, keep=keep)
+        writer = coder()
+        for piece, part in zip(pieces, data, strict=True):
+            encode_values(writer, piece, part, self.fetch)
+        return _frame(Kind.VALUES, pieces_table(pieces), writer.finish(), check, keep=keep)
+
+    def jobs(self, plan: Plan) -> Iterator[tuple[int, Job]]:
+        """The frames to be coded, in the order of the patch, with the bytes of the target in each."""
+        rest = list(rest_frames(plan.rest, plan.history))
+        if plan.copies and not rest:
+            yield sum(copy.span.length for copy in plan.copies), lambda: self.copies(plan.copies)
+        referred = bool(plan.first) or any(piece.target_scale for piece in plan.pieces)
+        keep = len(rest) == 1 and referred
+        for k, (ranges, history) in enumerate(rest):
+            copies = () if k else plan.copies
+            yield (
+                sum(size for _, size in ranges) + sum(copy.span.length for copy in copies),
+                lambda r=ranges, h=history, c=copies: self.plain(r, h, c, keep=keep),  # type: ignore[misc]
+            )
+        for pieces in frames_of(plan.first):
+            yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=True)  # type: ignore[misc]
+        for pieces in frames_of(plan.pieces):
+            yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=False)  # type: ignore[misc]
+
+
+def _code_plain(plain: Plain, data: bytes, before: bytes) -> bytes:
+    if plain.method == STORED:
+        return data
+    if plain.method == ZSTANDARD:
+        base = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if before else None
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            ZSTANDARD_LEVEL, source_size=len(data) + len(before), window_log=24,
+            enable_ldm=len(data) + len(before) > FRAME_BYTES,
+        )
+        return zstandard.ZstdCompressor(compression_params=parameters, dict_data=base).compress(data)
+    room = bytearray(before) + data
+    writer = coder()
+    writer.bytes(room, plain.places(), len(before), plain.trained, int(plain.method == MODELLED_FULL))
+    return writer.finish()
+
+
+def _frame(kind: Kind, table: bytes, payload: bytes, check: int, *, keep: bool = False) -> Frame:
+    return Frame(kind, keep, check, pack(table), len(table), payload)
+
+
+def encode(
+    target: ReadableBuffer, bases: Sequence[ReadableBuffer] = (), *, level: str = "default",
+    segment: Callable[[ReadableBuffer], SegmentMap] = segment_of, progress: Progress | None = None, workers: int = 1,
+) -> Iterator[bytes]:  # fmt: skip
+    """Make a patch.
+
+    Args:
+        target: what a device is to get.
+        bases: what it holds, none to :data:`MOST_BASES`; more of them only help.
+        level: ``fast``, ``default`` or ``max``.
+        segment: tells what a file is made of.
+        progress: called as frames are done.
+        workers: threads that code frames at the same time (the kernel lets go of the interpreter).
+
+    Yields:
+        The patch in chunks.
+
+    Raises:
+        Invalid: an unknown level, or too many bases.
+
+    """
+    if level not in LEVELS:
+        raise Invalid(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+    if len(bases) > MOST_BASES:
+        raise Invalid(f"at most {MOST_BASES} bases are allowed, not {len(bases)}")
+    view, views = memoryview(target).cast("B"), [memoryview(base).cast("B") for base in bases]
+    encoder = Encoder(view, views, level)
+    plan = make_plan(view, views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch)
+    yield write_header(encoder.header())
+    frames = list(_coded(encoder.jobs(plan), len(view), progress, workers))
+    if level == "max" and 0 < len(view) <= FRAME_BYTES and sum(map(len, views)) <= HISTORY_BYTES and _mostly_held(plan, len(view)):
+        whole = tuple(Span(number, 0, len(base)) for number, base in enumerate(views) if len(base))
+        frames = min([frames, [encoder.plain(((0, len(view)),), whole, (), keep=False)]], key=_stored_size)
+    for frame in frames:
+        yield write_frame(frame)
+
+
+def _mostly_held(plan: Plan, size: int) -> bool:
+    """Whether copies make up so much that one model of plain bytes over everything may be smaller."""
+    return sum(copy.span.length for copy in plan.copies) > 0.8 * size
+
+
+def _stored_size(frames: Iterable[Frame]) -> int:
+    return sum(len(frame.table) + len(frame.payload) + 16 for frame in frames)
+
+
+def _coded(jobs: Iterable[tuple[int, Job]], total: int, progress: Progress | None, workers: int) -> Iterator[Frame]:
+    done = 0
+    sizes, work = [], []
+    for size, job in jobs:
+        sizes.append(size)
+        work.append(job)
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for size, frame in zip(sizes, pool.map(lambda job: job(), work), strict=True):
+            done += size
+            if progress:
+                progress(done, total)
+            yield frame
