@@ -177,7 +177,7 @@ class Agent:
             self._next_sync,
             self._synced if idle >= self._site.settings.poll else self._synced + self._site.settings.poll,
         )
-        clock.sleep(max(min(idle, due - clock.monotonic()), 0.0))
+        clock.sleep(max(min(idle, due - clock.monotonic()), 0.05))  # never not at all, however times round
 
 
 def _idle(verdicts: Mapping[str, Verdict], now: float) -> float:
