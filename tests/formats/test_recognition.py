@@ -282,3 +282,40 @@ def test_shipped_models_need_no_word_from_an_operator(version, name, decoder):
     assert (found.decoder, found.task, found.questions) == (decoder, "detection", ())
     assert found.labels.names[found.labels.skip] == "ship"
     assert found.pipeline()
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (b"???\nperson\ncar\n", ("???", "person", "car")),
+        (b"person\ncar\n", ("???", "person", "car")),  # classes count from 1: the file has no line for 0
+    ],
+)
+def test_classes_that_count_from_one(shaped, lines, names):
+    outputs = {
+        "detection_boxes": ("float32", [1, 100, 4]), "detection_classes": ("float32", [1, 100]),
+        "detection_scores": ("float32", [1, 100]), "num_detections": ("float32", [1]),
+    }  # fmt: skip
+    info = inspect(shaped({"image": ("uint8", [1, None, None, 3])}, outputs))
+    found = recognise(info, {"labels.txt": lines})
+    assert (found.decoder, found.labels.names, found.labels.skip) == ("tf-detection", names, 0)
+
+
+def test_a_classifier_with_a_background_that_the_list_lacks(classifier):
+    said = overrides({"input": {"mean": 0, "std": 255}})
+    found = recognise(classifier(classes=4), {"labels.txt": b"a\nb\nc\n"}, said)
+    assert (found.labels.names, found.labels.skip) == (("background", "a", "b", "c"), 0)
+    assert found.labels.content == b"background\na\nb\nc\n"
+    assert next(reason for reason in found.reasons if reason.what == "labels.skip").source == "assumed"
+
+
+def test_a_detector_whose_classes_are_not_told(build_tflite):
+    info = ssd(build_tflite, classes=0)
+    assert recognise(info, {"labels.txt": LABELMAP}).labels.skip == 1
+    assert recognise(info, {"labels.txt": b"person\ncar\n"}).labels.skip == 0
+
+
+def test_a_named_decoder_without_a_picture_asks_for_it(shaped):
+    info = inspect(shaped({"x": ("float32", [1, 16000])}, {"y": ("float32", [1, 10])}))
+    found = recognise(info, {}, overrides({"decoder": "classification"}))
+    assert "input.tensor" in {question.option for question in found.questions}

@@ -106,3 +106,16 @@ def test_broken_metadata_is_a_note_and_no_failure(build_tflite):
     info = inspect(data)
     assert "metadata cannot be read" in info.notes[0]
     assert info.metadata == {}
+
+
+def test_operators_of_inner_subgraphs_are_named_too(build_tflite):
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    outer = build_tflite(tensors=[("x", 0, (1,), 0, None)], inputs=[0], outputs=[0], codes=["Hidden"])
+    inner = build_tflite(tensors=[("x", 0, (1,), 0, None)], operators=[(0, [0], [0])], codes=["Hidden"], outputs=[0])
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(outer))
+    model.subgraphs += schema.ModelT.InitFromObj(schema.Model.GetRootAs(inner)).subgraphs
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    assert [custom.op for custom in inspect(bytes(builder.Output())).custom] == ["Hidden"]
