@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -67,7 +68,10 @@ def test_a_second_hub_on_the_same_folder_is_refused(process, tmp_path):
             timeout=60,
         ).stdout
 
-    assert "Conflict another hub uses" in start(process.data, process.port + 1 if process.port < 65535 else 2000)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    assert "Conflict another hub uses" in start(process.data, free)
     assert "Unavailable cannot listen on 127.0.0.1" in start(tmp_path / "other", process.port)
 
 

@@ -138,6 +138,18 @@ def test_properties_have_limits(operator, make_onnx):
     assert "65536" in refused(operator, files, status=413, properties={"a": "x" * 70000}, overrides=TOML)
 
 
+ASSETS = pathlib.Path(__file__).parents[2] / "src" / "farshore" / "cli" / "demo_assets"
+
+
+@pytest.mark.parametrize("folder", ["v1", "v2", "v3"])
+def test_the_shipped_detectors(operator, folder):
+    operator.push("demo", {path.name: path.read_bytes() for path in (ASSETS / folder).rglob("*") if path.is_file()})
+    found = manifest(operator, "demo")
+    assert {variant["runtime"] for variant in found["variants"]} == {"onnxruntime", "litert"}
+    assert {variant["pipeline"]["task"] for variant in found["variants"]} == {"detection"}
+    assert all(case["expect"]["detections"] for case in found["acceptance"])
+
+
 @pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="../shared/data is not here")
 def test_the_ssd_mobilenet_zip_as_it_is_handed_over(operator):
     data = (SHARED / "models" / "ssd_mobilenet_v1_coco.zip").read_bytes()

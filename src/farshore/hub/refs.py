@@ -1,4 +1,4 @@
-"""Refs: how people name a version. ``name@3``, ``name@champion``, or ``name`` for the newest that is not archived."""
+"""Refs: how people name a version. ``name@3``, ``name@champion``; ``name`` or ``name@latest`` for the newest not archived."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from farshore.core.manifest import check_name
 from farshore.hub.records import models
 from farshore.hub.records.models import Version
 
+LATEST = "latest"
 _NUMBER = re.compile(r"[0-9]{1,10}\Z")
 
 
@@ -30,13 +31,13 @@ def resolve(tx: Connection, ref: str) -> Version:
 
 
 def find(tx: Connection, name: str, which: str) -> Version:
-    """The version of model ``name`` with number or alias ``which``; "" for the newest not archived.
+    """The version of model ``name`` with number or alias ``which``; "" or ``latest`` for the newest not archived.
 
     Raises:
         Invalid, NotFound: as :func:`resolve`.
 
     """
-    if not which:
+    if which in {"", LATEST}:
         found = models.newest(tx, name)
     elif _NUMBER.match(which):
         found = models.version(tx, name, int(which)) if int(which) < 1 << 31 else None
@@ -46,7 +47,7 @@ def find(tx: Connection, name: str, which: str) -> Version:
         return found
     if models.model(tx, name) is None:
         raise NotFound(f"no model {name!r}")
-    if not which:
+    if which in {"", LATEST}:
         raise NotFound(f"model {name!r} has no version that is not archived")
     kind = "version" if _NUMBER.match(which) else "alias"
     raise NotFound(f"model {name!r} has no {kind} {which!r}")
@@ -56,11 +57,13 @@ def check_alias(alias: str) -> str:
     """Return ``alias`` if it can name a version.
 
     Raises:
-        Invalid: not a slug, or digits only, which would look like a number.
+        Invalid: not a slug, or digits only, which would look like a number, or ``latest``.
 
     """
     if alias.isdigit():
         raise Invalid(f"bad alias {alias!r}: digits alone mean a version's number")
+    if alias == LATEST:
+        raise Invalid(f"bad alias {alias!r}: it always means the newest version that is not archived")
     try:
         return check_name(alias)
     except Invalid as error:

@@ -144,7 +144,7 @@ async def show_version(request: Request) -> Response:
 async def change_version(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.VersionChange, what="version")
-    name, which = door.segment(request, "name"), _which(request)
+    name, which = door.segment(request, "name"), door.segment(request, "version")
     await hub.threads(
         hub.registry.annotate, name, which, asked.description, tags=dict(asked.tags), archived=asked.archived
     )
@@ -153,7 +153,7 @@ async def change_version(request: Request) -> Response:
 
 async def delete_version(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    await hub.threads(hub.registry.remove, door.segment(request, "name"), _which(request))
+    await hub.threads(hub.registry.remove, door.segment(request, "name"), door.segment(request, "version"))
     return Response(status_code=204)
 
 
@@ -205,14 +205,8 @@ async def delete_alias(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _which(request: Request) -> str:
-    """The version that the address names; ``latest`` is the newest not archived."""
-    which = door.segment(request, "version")
-    return "" if which == "latest" else which
-
-
 def _find(hub: Hub, request: Request) -> records.Version:
-    return hub.registry.find(door.segment(request, "name"), _which(request))
+    return hub.registry.find(door.segment(request, "name"), door.segment(request, "version"))
 
 
 _ONE = "/v1/models/{name}/versions/{version}"

@@ -73,8 +73,7 @@ def twin(tx: Connection, device: str) -> Twin | None:
 
 def twin_by_credential(tx: Connection, credential: str) -> Twin | None:
     """All that an idle sync needs, in one indexed read."""
-    joined = _TWIN.join(devices, devices.c.id == twins.c.device)
-    return _twin(tx.execute(joined.where(devices.c.credential == credential)).first())
+    return _twin(tx.execute(_TWIN_BY_CREDENTIAL, {"secret": credential}).first())
 
 
 def write_twin(tx: Connection, twin: Twin) -> None:
@@ -155,6 +154,9 @@ def count(tx: Connection) -> int:
 
 
 _TWIN = select(twins, counter(RULES).label("rules"))
+_TWIN_BY_CREDENTIAL = _TWIN.join(devices, devices.c.id == twins.c.device).where(
+    devices.c.credential == bindparam("secret")
+)
 
 
 def _wanted(device: str) -> Any:

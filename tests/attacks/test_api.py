@@ -1,0 +1,114 @@
+"""Anything at all, sent to every route: the answer is never the hub's own failure, and errors have one shape."""
+
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+with warnings.catch_warnings():  # it would rather have httpx's successor
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+from farshore.hub.app import ENDPOINTS, create_app
+from farshore.hub.settings import Settings
+
+DIGEST = "sha256:" + "0" * 64
+WORDS = [
+    "d", "m", "m@1", "*", DIGEST, "1", "latest", "tags.a = 1", "", "..", "%2e%2e", "é", "a" * 200, "tags", "properties", "desired", "models",
+    "files", "path", "digest", "version", "selector", "model", "priority", "reported", "seen", "wait", "want", "have", "token", "device",
+    "credential", "name", "seconds", "$version", "a.b", "\x00", "x" * 43,
+]  # fmt: skip
+words = st.sampled_from(WORDS)
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(-(10**30), 10**30), st.floats(allow_nan=False, allow_infinity=False), words, st.text(max_size=8)
+)  # fmt: skip
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.one_of(words, st.text(max_size=5)), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+# Bodies that are nearly right get further than those that are not.
+nearly = st.fixed_dictionaries(
+    {},
+    optional={
+        "files": st.lists(st.fixed_dictionaries({"path": words, "digest": st.just(DIGEST)}), min_size=1, max_size=3),
+        "tags": st.dictionaries(words, leaves, max_size=3),
+        "properties": st.dictionaries(st.sampled_from(["desired", "a", "models"]), values, max_size=3),
+        "selector": words,
+        "model": words,
+        "version": leaves,
+        "reported": st.dictionaries(words, values, max_size=3),
+        "seen": leaves,
+        "want": st.just(DIGEST),
+        "device": words,
+        "token": words,
+        "credential": words,
+        "name": words,
+        "archived": leaves,
+        "title": leaves,
+        "wait": st.sampled_from([0, -1, 10**9, "x", None]),
+    },
+)
+names = st.one_of(words, st.text(max_size=10))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    data = tmp_path_factory.mktemp("fuzz") / "hub"
+    with TestClient(create_app(Settings(data=data)), raise_server_exceptions=False) as client:
+        admin = {"Authorization": "Bearer " + (data / "admin.token").read_text().strip()}
+        token = client.post("/v1/enrolments", json={}, headers=admin).json()["token"]
+        client.post("/device/v1/enrol", json={"token": token, "device": "d", "credential": "c" * 43})
+        client.who = {"operator": admin, "device": {"Authorization": "Bearer " + "c" * 43}, "ticket": {}, "anyone": {}}
+        yield client
+
+
+def quoted(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+
+def check(answer):
+    assert answer.status_code < 500, (answer.request.method, answer.request.url, answer.request.content, answer.text)
+    if answer.status_code >= 400 and answer.request.method != "HEAD":
+        error = answer.json()["error"]
+        assert set(error) == {"code", "message"} and "\n" not in error["message"]
+
+
+def fuzz(hub, one, data):
+    path = one.path
+    while "{" in path:
+        head, _, rest = path.partition("{")
+        path = head + quoted(data.draw(names)) + rest.partition("}")[2]
+    query = {name: data.draw(names) for name, _ in one.query if data.draw(st.booleans())}
+    headers = dict(hub.who[one.who])
+    for name in ("Range", "If-Match", "If-Range"):
+        if data.draw(st.integers(0, 5)) == 0:
+            headers[name] = data.draw(st.sampled_from(["bytes=0-", "bytes=-1", "*", '"x"', "bytes=9-1,2-3", b"\xe9"]))
+    more = {}
+    if one.takes is bytes:
+        more["content"] = data.draw(st.binary(max_size=50))
+    elif one.takes is not None:
+        more["json"] = data.draw(st.one_of(nearly, values))
+    check(hub.request(one.method, path, params=query, headers=headers, **more))
+
+
+ROUTES = [one for one in ENDPOINTS if one.path != "/v1/devices/{device}" or one.method != "DELETE"]
+
+
+@pytest.mark.parametrize("one", ROUTES, ids=lambda one: f"{one.method} {one.path}")
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_anything_to_any_route(hub, one, data):
+    fuzz(hub, one, data)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("one", ROUTES, ids=lambda one: f"{one.method} {one.path}")
+@settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_very_much_of_anything_to_any_route(hub, one, data):
+    fuzz(hub, one, data)

@@ -1,0 +1,39 @@
+import pytest
+
+from farshore.core import twin
+from farshore.core.errors import Invalid, TooLarge
+from farshore.hub import twins
+from farshore.hub.records.devices import Twin
+
+NOW = "2026-01-02T03:04:05.0000000Z"
+
+
+@pytest.fixture
+def row():
+    start = twin.empty(NOW, versioned=True)
+    return Twin("d", 1, {"site": "oslo"}, {"a": 1}, twin.patch(start, {"a": 1}, NOW, limit=999), twin.empty(NOW), 0)
+
+
+def test_tags(row):
+    assert twins.with_tags(row, {"site": None, "x": {"y": 1}}, replace=False).tags == {"x": {"y": 1}}
+    assert twins.with_tags(row, {"x": 1, "$etag": "no"}, replace=True).tags == {"x": 1}
+    with pytest.raises(Invalid):
+        twins.with_tags(row, {"x": None}, replace=True)
+    with pytest.raises(TooLarge):
+        twins.with_tags(row, {f"k{number}": "x" * 4000 for number in range(3)}, replace=False)
+
+
+def test_desired_by_hand(row):
+    changed = twins.with_desired(row, {"b": 2, "$version": 99, "$metadata": {}}, NOW, replace=False)
+    assert changed.manual == changed.desired.values == {"a": 1, "b": 2}
+    assert changed.desired.version == row.desired.version + 1
+    assert twins.with_desired(row, {"b": 2}, NOW, replace=True).manual == {"b": 2}
+    with pytest.raises(Invalid, match="models"):
+        twins.with_desired(row, {"models": {"m": {"version": 1}}}, NOW, replace=False)
+
+
+def test_the_document_and_its_etag(row):
+    shown = twins.document(row)
+    assert shown["etag"] == twins.etag_of(row) == "AAAAAAAAAAE="
+    assert shown["properties"]["desired"]["$version"] == 2
+    assert "manual" not in str(shown)
