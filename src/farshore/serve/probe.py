@@ -11,6 +11,9 @@ from typing import Any
 
 from farshore.core.manifest import AcceptanceCase
 
+_HAIR = 1e-9
+"""Tolerances are written in decimals: 0.8 − 0.5 is 0.3 there."""
+
 
 def missed(case: AcceptanceCase, answer: dict[str, Any]) -> str:
     """What ``answer`` misses of what ``case`` expects, in one line; "" if nothing.
@@ -58,7 +61,7 @@ def _compare(expected: Any, actual: Any, case: AcceptanceCase, where: str) -> st
                 return why
         return ""
     if _number(expected) and _number(actual):
-        near = abs(expected - actual) <= case.score
+        near = abs(expected - actual) <= case.score + _HAIR
         return "" if near else f"{where}: {_short(actual)}, expected {_short(expected)} ± {case.score:g}"
     return "" if expected == actual else f"{where}: {_short(actual)}, expected {_short(expected)}"
 
@@ -96,11 +99,11 @@ def _likeness(wanted: dict[str, Any], item: dict[str, Any]) -> float:
 def _differs(wanted: dict[str, Any], item: dict[str, Any], case: AcceptanceCase) -> str:
     if "box" in wanted:
         overlap = iou(wanted["box"], item.get("box", [0, 0, 0, 0]))
-        if overlap < case.iou:
+        if overlap < case.iou - _HAIR:
             return f"overlaps {overlap:.2f} with the expected box, needs {case.iou:g}"
     if _number(wanted.get("score")):
         score = item.get("score", math.nan)
-        if not abs(score - wanted["score"]) <= case.score:
+        if not abs(score - wanted["score"]) <= case.score + _HAIR:
             return f"scores {score:.3f}, expected {wanted['score']:.3f} ± {case.score:g}"
     return ""
 

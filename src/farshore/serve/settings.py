@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from farshore.core.control import SOCKET
 from farshore.core.errors import Invalid
+from farshore.core.manifest import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class Settings:
         for name, low in _LEAST.items():
             if getattr(self, name) < low:
                 raise Invalid(f"setting {name} is {getattr(self, name)}; at least {low} is needed")
+        unknown = [name for name in self.runtimes if name not in get_args(Runtime)]
+        if unknown:
+            raise Invalid(f"no runtime {unknown[0]!r}: choose from {', '.join(get_args(Runtime))}")
         if self.port > 65535:
             raise Invalid(f"setting port is {self.port}; at most 65535 is possible")
 

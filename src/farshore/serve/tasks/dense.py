@@ -273,7 +273,8 @@ def ultra_light_priors(size: tuple[int, int]) -> Floats:
         middle = np.stack(((x + 0.5) / (width / stride), (y + 0.5) / (height / stride)), 1)
         assert len(middle) == down * across
         rows.append(np.concatenate((np.repeat(middle, len(sides), 0), np.tile(for_each, (len(middle), 1))), 1))
-    return np.clip(np.concatenate(rows), 0.0, 1.0)
+    priors: Floats = np.clip(np.concatenate(rows), 0.0, 1.0)
+    return priors
 
 
 def corners(rows: Floats) -> Floats:
@@ -298,8 +299,9 @@ def activate(values: Floats, activation: str) -> Floats:
     if activation == "sigmoid":
         return 1.0 / (1.0 + _exp(-values))
     if activation == "softmax":
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        values = powers / powers.sum(axis=-1, keepdims=True)
+        powers = _exp(values - values.max(axis=-1, keepdims=True))
+        shares: Floats = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
     return values
 
 
