@@ -56,17 +56,18 @@ def classifier(tmp_path):
     """Writes a small classifier: ``classifier(name, weight)`` → its path."""
 
     def make(name="model.onnx", weight=1.0, classes=3):
-        weights = helper.make_tensor("w", TensorProto.FLOAT, [classes, 3, 8, 8], [weight] * (classes * 192))
+        weights = helper.make_tensor("w", TensorProto.FLOAT, [classes, 3, 32, 32], [weight] * (classes * 3072))
         graph = helper.make_graph(
             [
-                helper.make_node("Conv", ["x", "w"], ["c"]),
+                helper.make_node("Mul", ["x", "255th"], ["n"]),
+                helper.make_node("Conv", ["n", "w"], ["c"]),
                 helper.make_node("Flatten", ["c"], ["f"]),
                 helper.make_node("Softmax", ["f"], ["p"]),
             ],
             "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
             [helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, classes])],
-            [weights],
+            [weights, helper.make_tensor("255th", TensorProto.FLOAT, [1], [1 / 255])],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
         path = tmp_path / name

@@ -41,7 +41,7 @@ def test_from_token_to_a_running_version(farshore, classifier, tmp_path):
     # a tag moves it out of the selector's reach: the model goes
     assert "site=bergen" in farshore.ok("device", "tag", "edge-1", "site=bergen")
     farshore.ok(*agent)
-    assert json.loads(farshore.ok("device", "show", "edge-1", "--json"))["reported"] == {}
+    assert "reported" not in json.loads(farshore.ok("device", "show", "edge-1", "--json"))
     farshore.ok("deployment", "delete", "to-oslo")
 
 

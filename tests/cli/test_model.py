@@ -3,6 +3,9 @@
 import json
 import zipfile
 
+import onnx
+from onnx import TensorProto, helper
+
 from farshore.core import digest as digests
 
 
@@ -116,7 +119,31 @@ def test_deleting_asks_first(farshore, classifier, monkeypatch):
     assert farshore.ok("model", "show", "asked@1")
 
 
+def bare(path):
+    """A classifier that does not say how pixels are normalised."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [5, 3, 32, 32], [0.1] * (5 * 3072))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Flatten", ["c"], ["f"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("f", TensorProto.FLOAT, [1, 5])],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
 def test_what_cannot_be_told_is_asked_for_with_the_option(farshore, tmp_path):
+    path = bare(tmp_path / "bare.onnx")
+    status, _, err = farshore("model", "push", "unclear", path)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "input.mean" in err
+    assert "--set" in err
+    told = ["--set", "input.mean=127.5", "--set", "input.std=127.5", "--set", "input.colour=BGR"]
+    made = json.loads(farshore.ok("model", "push", "unclear", path, *told, "--json"))
+    assert made["manifest"]["variants"][0]["pipeline"]["input"]["colour"] == "BGR"
+    status, _, err = farshore("model", "push", "unclear", path, "--set", "input.meen=1")
+    assert "input.mean" in err
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x08 not a model")
     status, _, err = farshore("model", "push", "unclear", tmp_path / "broken.onnx")
     assert status == 2

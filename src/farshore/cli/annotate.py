@@ -10,7 +10,7 @@ COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#76b041", "#b388eb", "#f79256")
 
 
 def annotate(picture: bytes, detections: list[dict[str, Any]], path: Path) -> None:
-    """Write ``picture`` with its detections drawn on it.
+    """Write ``picture`` with its detections drawn on it, each class in a colour of its own.
 
     Args:
         picture: an encoded picture.
@@ -24,13 +24,15 @@ def annotate(picture: bytes, detections: list[dict[str, Any]], path: Path) -> No
     draw = ImageDraw.Draw(image)
     line = max(2, image.width // 240)
     font = ImageFont.load_default(max(11, image.width // 42))
-    colours: dict[str, str] = {}
+    names = sorted({found["class"] for found in detections})
     for found in detections:
-        colour = colours.setdefault(found["class"], COLOURS[len(colours) % len(COLOURS)])
+        colour = COLOURS[names.index(found["class"]) % len(COLOURS)]
         top, left, bottom, right = found["box"]
         draw.rectangle((left, top, right, bottom), outline=colour, width=line)
         text = f"{found['class']} {found['score']:.2f}"
-        box = draw.textbbox((left + line, top), text, font=font)
-        draw.rectangle((box[0] - line, box[1] - 1, box[2] + line, box[3] + 1), fill=colour)
-        draw.text((left + line, top), text, fill="black", font=font)
+        _, _, width, height = draw.textbbox((0, 0), text, font=font)
+        x = max(0.0, min(left, image.width - width - 2 * line))
+        y = top - height - line if top > height + line else min(bottom, image.height - height - line)
+        draw.rectangle((x, y, x + width + 2 * line, y + height + line), fill=colour)
+        draw.text((x + line, y), text, fill="black", font=font)
     image.save(path, quality=90)

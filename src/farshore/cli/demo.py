@@ -207,7 +207,7 @@ class Story:
             ("requests sent", str(len(load.answers)), "", bool(load.answers)),
             ("requests failed", str(load.failed), "0", load.failed == 0),
             ("answers of a wrong version", str(wrong), "0", wrong == 0),
-            ("longest gap around the switch", f"{gap * 1000:.0f} ms (steady {steady * 1000:.0f})", "", True),
+            ("longest gap at the switch", f"{gap * 1000:.0f} ms (steady {steady * 1000:.0f})", "", True),
             ("version 2, whole", megabytes(whole), "", True),
             ("bytes moved for it", megabytes(fetched), f"≤ {megabytes(allowed)}", fetched <= allowed),
             ("version 3", "refused" if fault else "accepted", "refused", bool(fault)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import msgspec
 from farshore.cli.connection import pairs, with_hub
 from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, progress
 from farshore.core.errors import Conflict, Invalid, NotFound
+from farshore.store import files
 
 if TYPE_CHECKING:
     from farshore.client import Hub
@@ -52,6 +54,13 @@ def model() -> None:
 @click.option("--dataset", default="", help="Data it was trained on.")
 @click.option("--commit", default="", help="Commit of the code that made it.")
 @click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="K=V",
+    help="What cannot be told from the files, as in farshore.toml, e.g. input.mean=127.5 or task=detection; repeatable.",
+)
+@click.option(
     "--toml",
     type=click.Path(path_type=Path, dir_okay=False),
     help="A farshore.toml that says what cannot be told from the files.",
@@ -64,6 +73,7 @@ def push(
     paths: tuple[Path, ...],
     tags: tuple[str, ...],
     properties: tuple[str, ...],
+    settings: tuple[str, ...],
     toml: Path | None,
     as_json: bool,
     **about: Any,
@@ -76,10 +86,10 @@ def push(
     \b
     farshore model push detector ./ssd_mobilenet_v1_coco.zip
     farshore model push detector ./v2/ --property map50=0.41 --alias candidate --parent detector@1
-    farshore model push detector model.onnx labels.txt --tag camera=north
+    farshore model push detector model.onnx labels.txt --set input.mean=0 --set input.std=255
     """
     found = hub.push(
-        name, paths, progress=progress, tags=pairs(tags, "--tag"), overrides=_text(toml) if toml else "",
+        name, paths, progress=progress, tags=pairs(tags, "--tag"), overrides=_overrides(toml, settings),
         properties={key: _typed(value) for key, value in pairs(properties, "--property").items()}, **about,
     )  # fmt: skip
     full = hub.version(f"{name}@{found['version']}")
@@ -232,17 +242,17 @@ def pull(hub: Hub, ref: str, out: Path | None, force: bool) -> None:
     found = hub.version(ref)
     exact = f"{found['model']}@{found['version']}"
     folder = out or Path(f"{found['model']}-{found['version']}")
-    files = {f["path"]: f for variant in found["manifest"]["variants"] for f in variant["files"]}
-    files |= {case["picture"]["path"]: case["picture"] for case in found["manifest"].get("acceptance", [])}
+    wanted = {f["path"]: f for variant in found["manifest"]["variants"] for f in variant["files"]}
+    wanted |= {case["picture"]["path"]: case["picture"] for case in found["manifest"].get("acceptance", [])}
     folder.mkdir(parents=True, exist_ok=True)
-    for path in files:
+    for path in wanted:
         if (folder / path).exists() and not force:
             raise Conflict(f"{folder / path} is there already: use another --out, or --force")
-    with progress(f"pulling {exact}", sum(f["size"] for f in files.values())) as advance:
-        for path, file in files.items():
+    with progress(f"pulling {exact}", sum(f["size"] for f in wanted.values())) as advance:
+        for path, file in wanted.items():
             _pull(hub, exact, path, file["digest"], folder / path, advance)
     (folder / "envelope.json").write_bytes(hub.envelope(exact))
-    click.echo(f"{exact}: {len(files)} files in {folder}/")
+    click.echo(f"{exact}: {len(wanted)} files in {folder}/")
 
 
 @model.command()
@@ -318,11 +328,9 @@ def _pull(hub: Hub, ref: str, path: str, digest: Any, target: Path, advance: Any
     """One file, visible under its name only when it is whole and right."""
     temp = target.with_name(f".{target.name}.part")
     try:
-        with temp.open("wb") as sink:
+        with files.translated(target), temp.open("wb") as sink:
             hub.pull(ref, path, digest, sink, advance)
         temp.replace(target)
-    except OSError as error:
-        raise Invalid(f"{target}: cannot be written ({error.strerror})") from error
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
@@ -335,6 +343,24 @@ def _text(path: Path) -> str:
         raise NotFound(f"no file {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{path}: cannot be read as text ({error})") from error
+
+
+def _overrides(toml: Path | None, settings: tuple[str, ...]) -> str:
+    """The text of a ``farshore.toml``: a file's, or one made of dotted keys."""
+    if toml is not None and settings:
+        raise Invalid("--set and --toml cannot be used together: write it into the file")
+    if toml is not None:
+        return _text(toml)
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in pairs(settings, "--set").items())
+
+
+def _toml(text: str) -> str:
+    """A value as TOML: as it stands if it reads as such, else as a string."""
+    try:
+        tomllib.loads(f"x = {text}")
+    except tomllib.TOMLDecodeError:
+        return msgspec.json.encode(text).decode()
+    return text
 
 
 def _typed(text: str) -> Any:

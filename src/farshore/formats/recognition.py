@@ -66,7 +66,7 @@ class Recognition:
         open_questions = [question for question in self.questions if question.blocking]
         if open_questions:
             asked = "; ".join(f"{question.option}: {question.text}" for question in open_questions)
-            raise Invalid(f"recognised as {self.decoder}, but {FILE} beside the model must say: {asked}")
+            raise Invalid(f"recognised as {self.decoder}, but {FILE} beside the model (or --set K=V) must say: {asked}")
         return Pipeline(
             task=self.task,
             decoder=self.decoder,
