@@ -1,0 +1,28 @@
+"""What docs/serving.md must say."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from farshore.serve import front
+from farshore.serve.settings import Settings
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+def test_every_setting(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("path", [path.decode() for path in front._METHODS])
+def test_every_route(path: str) -> None:
+    assert any(f"`{method} {path}`" in PAGE for method in front._METHODS[path.encode()])
+
+
+def test_every_code() -> None:
+    for code in ("invalid", "not_found", "too_large", "unavailable"):
+        assert f"`{code}`" in PAGE
