@@ -96,8 +96,8 @@ class Device:
 class Process:
     """A hub in a process of its own, as users run it."""
 
-    def __init__(self, data) -> None:
-        self.data = data
+    def __init__(self, data, environment=None, verify=True) -> None:
+        self.data, self.environment, self.verify = data, environment, verify
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -107,13 +107,14 @@ class Process:
 
     def start(self) -> None:
         code = (
-            "import pathlib, sys; from farshore.hub.app import run; from farshore.hub.settings import Settings; "
-            "run(Settings(data=pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))"
+            "import os, pathlib, sys; from farshore.hub.app import run; from farshore.hub.settings import read; "
+            "run(read(os.environ, data=pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))"
         )
-        self.process = subprocess.Popen([sys.executable, "-c", code, str(self.data), str(self.port)])
+        arguments = [sys.executable, "-c", code, str(self.data), str(self.port)]
+        self.process = subprocess.Popen(arguments, env=self.environment)
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/healthz").status_code == 200:
+                if httpx.get(f"{self.url}/healthz", verify=self.verify).status_code == 200:
                     return
             assert self.process.poll() is None, "the hub ended"
             time.sleep(0.05)
@@ -121,11 +122,11 @@ class Process:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.environment is None else 'https'}://127.0.0.1:{self.port}"
 
     def operator(self) -> Operator:
         if self._operator is None:
-            client = httpx.Client(base_url=self.url, timeout=60)
+            client = httpx.Client(base_url=self.url, timeout=60, verify=self.verify)
             self._operator = Operator(client, (self.data / "admin.token").read_text().strip())
         return self._operator
 
@@ -154,6 +155,19 @@ class Process:
         return code
 
 
+@pytest.fixture
+def start_process():
+    """Start a hub in a process of its own; ended with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments, **more):
+            running = Process(*arguments, **more)
+            stack.callback(running.end)
+            return running
+
+        yield start
+
+
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
     running = Process(tmp_path_factory.mktemp("process") / "hub")
@@ -172,30 +186,31 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def started(settings, clock):
-    """Start a hub with these settings changed; stopped at the end of the test."""
+def operator_of(settings, clock):
+    """The operator of a hub with these settings changed; the hub is stopped at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def start(**changes):
             app = create_app(replace(settings, **changes), clock)
-            return stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            return Operator(client, (settings.data / "admin.token").read_text().strip())
 
         yield start
 
 
 @pytest.fixture
-def client(started):
-    return started()
+def operator(operator_of):
+    return operator_of()
+
+
+@pytest.fixture
+def client(operator):
+    return operator.client
 
 
 @pytest.fixture
 def hub(client):
     return client.app.hub
-
-
-@pytest.fixture
-def operator(client, settings):
-    return Operator(client, (settings.data / "admin.token").read_text().strip())
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """The hub as a process: started, stopped, killed at any instant, and back."""
 
 import contextlib
+import datetime as dt
 import hashlib
+import ipaddress
 import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +16,9 @@ import time
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from farshore.core import digest as digests
 from farshore.core import manifest as manifests
@@ -73,6 +79,37 @@ def test_a_second_hub_on_the_same_folder_is_refused(process, tmp_path):
         free = probe.getsockname()[1]
     assert "Conflict another hub uses" in start(process.data, free)
     assert "Unavailable cannot listen on 127.0.0.1" in start(tmp_path / "other", process.port)
+
+
+def certificate(folder):
+    """A certificate for 127.0.0.1 and its key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "hub.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "hub.key").write_bytes(key.private_bytes(*plain))
+    return folder / "hub.pem", folder / "hub.key"
+
+
+def test_over_tls(tmp_path, start_process):
+    chain, key = certificate(tmp_path)
+    environment = {**os.environ, "FARSHORE_HUB_CERTIFICATE": str(chain), "FARSHORE_HUB_CERTIFICATE_KEY": str(key)}
+    running = start_process(tmp_path / "hub", environment, verify=ssl.create_default_context(cafile=str(chain)))
+    assert running.operator().get("/v1/hub")["url"] == running.url
+    assert running.url.startswith("https://")
+    assert running.end(signal.SIGTERM) == 0
 
 
 def test_a_waiting_device_hears_of_a_change_at_once(process):

@@ -28,7 +28,7 @@ def test_keys_stay_the_same_and_are_never_guessed_at(settings):
     Hub(settings).close()  # a failed start let go of the folder
 
 
-def test_a_lost_key_is_not_replaced_when_devices_believe_it(started, settings, operator, pushed):
+def test_a_lost_key_is_not_replaced_when_devices_believe_it(settings, operator, pushed):
     pushed()
     operator.client.app.hub.close()
     (settings.data / "signing.key").unlink()
@@ -59,3 +59,17 @@ def test_objects_may_be_elsewhere(tmp_path, settings):
     assert b"".join(hub.registry.objects.chunks(digest)) == b"data"
     assert [path.read_bytes() for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()] == [b"data"]
     hub.close()
+
+
+def test_a_store_that_is_no_folder_does_the_whole_walk(operator_of, settings, make_onnx):
+    operator = operator_of(store="memory:///")
+    files = {"net.onnx": make_onnx(1), "labels.txt": b"a\nb\nc\n"}
+    for seed in (1, 2):
+        operator.push("m", {**files, "net.onnx": make_onnx(seed)}, overrides="[input]\nmean = 0\nstd = 255\n")
+    part = operator.ask("GET", "/v1/models/m/versions/2/files/net.onnx", headers={"Range": "bytes=3-"}, status=206)
+    assert part.content == make_onnx(2)[3:]
+    [variant] = operator.get("/v1/models/m/diff", params={"from": "1", "to": "2"})["variants"]
+    assert variant["counts"]["changed"] == 1
+    operator.ask("DELETE", "/v1/models/m/versions/2")
+    assert list((settings.data / "spool").iterdir()) == []
+    assert not (settings.data / "objects").exists()

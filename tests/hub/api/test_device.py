@@ -132,19 +132,9 @@ def test_wait_is_bounded(desired):
     device.sync(seen=2, wait=-1, status=400)
 
 
-def test_too_many_that_wait_are_sent_home(started, settings):
-    from farshore.hub.bells import Bells
-
-    client = started()
-    client.app.hub.bells = Bells(limit=0)
-    operator_token = (settings.data / "admin.token").read_text().strip()
-    headers = {"Authorization": f"Bearer {operator_token}"}
-    token = client.post("/v1/enrolments", json={}, headers=headers).json()["token"]
-    client.post("/device/v1/enrol", json={"token": token, "device": "d", "credential": CREDENTIAL})
-    answer = client.post(
-        "/device/v1/sync", json={"seen": 1, "wait": 60}, headers={"Authorization": f"Bearer {CREDENTIAL}"}
-    )
-    assert answer.json()["retry"] >= 48
+def test_too_many_that_wait_are_sent_home(operator_of):
+    device = operator_of(held=0).enrolled("d")
+    assert device.sync(seen=1, wait=60)["retry"] >= 48
 
 
 def test_the_envelope_of_what_is_desired(desired, operator):

@@ -41,20 +41,12 @@ def test_a_length_must_be_given(operator):
     assert put(operator, content=chunks(), status=400).json()["error"]["message"].startswith("Transfer-Encoding")
 
 
-def test_uploads_have_a_limit(started, settings):
-    client = started(max_blob=10)
-    token = (settings.data / "admin.token").read_text().strip()
-    answer = client.put(f"/v1/blobs/{DIGEST}", content=DATA, headers={"Authorization": f"Bearer {token}"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+def test_uploads_have_a_limit(operator_of):
+    assert put(operator_of(max_blob=10), status=413).json()["error"]["code"] == "too_large"
 
 
-def test_versions_have_a_limit(started, settings, make_onnx):
-    client = started(max_version=100)
-    headers = {"Authorization": "Bearer " + (settings.data / "admin.token").read_text().strip()}
-    data = make_onnx()
-    client.put(f"/v1/blobs/{digests.of(data)}", content=data, headers=headers)
-    body = {"files": [{"path": "net.onnx", "digest": digests.of(data)}]}
-    assert client.post("/v1/models/m/versions", json=body, headers=headers).status_code == 413
+def test_versions_have_a_limit(operator_of, make_onnx):
+    operator_of(max_version=100).push("m", {"net.onnx": make_onnx()}, status=413)
 
 
 def test_a_full_disk_is_said_before_the_first_byte(operator, monkeypatch, settings):

@@ -25,7 +25,7 @@ BUFFER = 1 << 20
 HEADROOM = 64 << 20
 """Bytes that an upload leaves free: the database lives on the same disk."""
 
-NO_NUMBER = 1 << 31
+NO_NUMBER = (1 << 31) - 1
 
 
 async def has_blob(request: Request) -> Response:
