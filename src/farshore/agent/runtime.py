@@ -117,6 +117,11 @@ class SocketRuntime:
     def drop(self, model: str, digest: Digest) -> None:
         self._ask(self._quick, "POST", f"/control/models/{model}/drop", Target(digest), dict)
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._quick.close()
+        self._slow.close()
+
     def _ask(self, pool: UnixPool, method: str, path: str, body: Struct | None, kind: type[T]) -> T:
         data = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(data or b""))}
