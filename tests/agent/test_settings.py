@@ -101,3 +101,9 @@ def test_sizes(text, size):
 def test_what_is_not_a_size(text):
     with pytest.raises(Invalid):
         parse_size(text)
+
+
+def test_every_setting_is_documented():
+    page = Path(__file__).parents[2] / "docs" / "life-of-an-update.md"
+    rows = [line.split("|")[1].strip(" `") for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert {name for name in Settings.__struct_fields__ if name != "root"} <= set(rows)
