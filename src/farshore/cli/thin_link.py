@@ -63,6 +63,8 @@ class ThinLink:
             device.close()
             return
         hub.settimeout(None)
+        for end in (device, hub):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the relay adds no delay of its own
         with self._lock:
             self._open |= {device, hub}
         upwards = threading.Thread(target=self._pump, args=(device, hub, False), daemon=True)
