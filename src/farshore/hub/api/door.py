@@ -29,6 +29,7 @@ MAX_HEADERS = 16 << 10
 MAX_PATH = 2048
 MAX_QUERY = 8192
 COMPRESS_FROM = 400
+MAX_MESSAGE = 1000
 _LENGTH = re.compile(r"[0-9]{1,16}\Z")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -190,8 +191,9 @@ def content(
 
 
 def failure(error: FarshoreError, headers: dict[str, str] | None = None) -> Response:
-    """The one shape of errors."""
-    body = documents.canonical({"error": {"code": error.code, "message": error.message}})
+    """The one shape of errors. Messages may quote what was sent: they become one printable line."""
+    line = "".join(char if char.isprintable() else " " for char in error.message[:MAX_MESSAGE])
+    body = documents.canonical({"error": {"code": error.code, "message": line}})
     extra = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
     if isinstance(error, Unauthenticated):
         extra["WWW-Authenticate"] = "Bearer"
