@@ -18,6 +18,7 @@ COMMANDS = {
     "device": "device:device",
     "hub": "hub:hub",
     "model": "model:model",
+    "patch": "patch:patch",
     "serve": "serve:serve",
     "up": "up:up",
 }

@@ -19,9 +19,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def console(*, error: bool = False) -> Console:
-    """A console that never breaks words or colours when piped."""
+    """A console that never breaks words, lines or colours when piped."""
     stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    piped = not stream.isatty()
+    return Console(file=stream, highlight=False, soft_wrap=piped, width=1000 if piped else None)
 
 
 def print_json(value: Any) -> None:
