@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farshore.agent import plan
@@ -277,6 +277,14 @@ HOLDS = {
     "pause": (
         "waiting", NOW + 1, "wrong bytes", want(V2), have(wanted=version(V2), digest=V2, attempt=Attempt("download", NOW - 1, fault=FAULT)), {},
     ),
+    "the server has let another version answer": (
+        "failed",
+        None,
+        "could not live",
+        want(V2),
+        have(V1, V2, current=V2, previous=V1),
+        {"server": UP},
+    ),
     "server away": ("waiting", NOW + 5, "inference server", want(V2), have(V2, digest=V2), {"server": "away"}),
     "server never seen": (
         "waiting", NOW + 5, "inference server", want(V2), have(wanted=version(V2, variant=None)), {"server": "away", "runtimes": ()},
@@ -366,6 +374,7 @@ def worlds(draw):
     return (want(goal) if goal else {}), snapshot
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_whatever_the_state_what_runs_is_never_deleted_and_nothing_unproved_is_activated(world):
     desired, snapshot = world

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farshore.agent.report import Reporter, reasserted, united
@@ -13,6 +13,7 @@ sections = st.recursive(leaves, lambda inner: st.dictionaries(keys, inner, max_s
 sections = st.dictionaries(keys, sections, max_size=3)
 
 
+@settings(deadline=None)
 @given(sections, sections, sections)
 def test_a_united_patch_leads_from_either_state_to_todays(before, attempted, now):
     sent = twin.difference(before, attempted)
@@ -21,6 +22,7 @@ def test_a_united_patch_leads_from_either_state_to_todays(before, attempted, now
     assert twin.merge(twin.merge(before, sent), again) == now
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(sections, st.sampled_from(["heard", "lost", "answer lost", "killed"])), max_size=8), sections)
 def test_whatever_is_lost_on_the_way_the_hub_ends_with_todays_state(tmp_path_factory, story, last):
     path = tmp_path_factory.mktemp("report") / "reported.json"

@@ -364,6 +364,28 @@ def test_a_damaged_current_version_gives_way_to_the_previous_one(world):
     world.slots.verify(world.slots.current("detector"))
 
 
+def test_a_current_version_without_a_readable_manifest_gives_way_to_the_previous_one(world):
+    first, second = publish(world, 1, 2)
+    running(world, first, second)
+    (world.slots.current("detector").path / "manifest.json").unlink()
+    world.link.up = False
+    world.reboot()
+    assert world.current() == first.digest
+    world.link.up = True
+    world.settle()
+    assert world.current() == second.digest
+
+
+def test_the_report_names_what_answers(world):
+    first, second = publish(world, 1, 2)
+    running(world, first, second)
+    world.server.serving["detector"] = (first.digest, 0.0)  # the server has gone back by itself, after the trial
+    world.settle()
+    assert world.reported()["current"]["version"] == 1
+    assert world.reported()["target"]["state"] == "failed"
+    assert "could not live" in world.reported()["target"]["fault"]["message"]
+
+
 def test_a_server_that_keeps_nothing_warm_is_asked_to_probe_again(world):
     first, second = publish(world, 1, 2)
     running(world, first)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farshore.agent.windows import next_open, parse
@@ -47,6 +47,7 @@ def test_no_window_means_always():
 times = st.tuples(st.integers(0, 23), st.integers(0, 59)).map(lambda t: f"{t[0]:02}:{t[1]:02}")
 
 
+@settings(deadline=None)
 @given(times, times, st.booleans(), st.integers(0, 4 * 10**9), st.integers(-50_000, 50_000))
 def test_it_is_open_when_it_says_so(start, end, utc, now, offset):
     if start == end:

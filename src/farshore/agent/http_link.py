@@ -226,6 +226,8 @@ def _unreachable(where: str, error: Exception) -> Unavailable:
             return Unavailable(f"{where}: broke off")
         if isinstance(inner, OSError) and inner.strerror:
             return Unavailable(f"{where}: {inner.strerror}")
+        if isinstance(inner, ConnectionError):
+            return Unavailable(f"{where}: the connection ended without an answer")
         inner = getattr(inner, "reason", None) or inner.__cause__ or next(iter(inner.args[1:]), None)
     return Unavailable(f"{where}: {' '.join(str(error).split())[:200]}")
 

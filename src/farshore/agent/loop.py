@@ -125,7 +125,9 @@ def _go(agent: Agent, *, once: bool) -> None:
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     """Hold the folder against a second agent, which would undo what the first does. A killed agent's hold is gone with it."""
-    fd = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = settings.folder / "lock"
+    with files.translated(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,6 +31,8 @@ MAX_CRASHES = 3
 MIN_ERRORS = 5
 """Failed answers within a trial that make a verdict, when they are more than half of all."""
 
+DESERTED = "it could not live: the inference server went back to another version"
+
 
 @dataclass(frozen=True, slots=True)
 class FetchManifest:
@@ -172,8 +174,10 @@ def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
         return Drop(model) if state.current is not None or state.installed else None
     trial, watch = state.note.trial, _trial(model, state, local, now)
     unfinished = trial is not None and trial.fault is not None
-    if state.current == want.digest or (watch is not None and (unfinished or not isinstance(watch, Hold))):
+    if watch is not None and (unfinished or not isinstance(watch, Hold)):
         return watch
+    if state.current == want.digest:
+        return watch or _deserted(model, want, local)
     ahead = _toward(model, want, desired, local, now)
     if watch is None or (trial is not None and want.digest == trial.back):
         return ahead  # going back to what ran before need not await the verdict on what runs now
@@ -203,6 +207,14 @@ def _trial(model: str, state: ModelState, local: Local, now: float) -> Verdict:
     return Hold("trial", until=now + min(max(rest, 0.1), LOOK_EVERY))
 
 
+def _deserted(model: str, want: DesiredModel, local: Local) -> Hold | None:
+    """A confirmed version in whose place the inference server has let another one answer."""
+    serving = local.status(model).serving
+    if serving is None or serving.digest == want.digest:
+        return None
+    return Hold("failed", Fault("unavailable", DESERTED))
+
+
 def _way_back(state: ModelState, trial: Trial) -> Digest | None:
     for back in (trial.back, state.previous):
         if back is not None and back in state.installed and back != trial.digest:
@@ -217,7 +229,7 @@ def _trial_fault(model: str, trial: Trial, local: Local) -> Fault | None:
     if serving is None or not trial.switched:
         return None
     if serving.digest != trial.digest:
-        return Fault("unavailable", "it could not live: the inference server went back to another version")
+        return Fault("unavailable", DESERTED)
     if serving.crashes >= MAX_CRASHES:
         return Fault("unavailable", f"its worker crashed {serving.crashes} times in its trial")
     if serving.errors >= MIN_ERRORS and serving.errors * 2 > serving.requests:

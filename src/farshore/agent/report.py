@@ -51,9 +51,9 @@ def reported(
     """
     models = {}
     for name in sorted({*local.models, *(desired or {})}):
-        state = local.model(name)
+        state, serving = local.model(name), local.status(name).serving
         model = ReportedModel(
-            current=_running(state, state.current),
+            current=_running(state, state.current if serving is None else serving.digest),
             previous=_running(state, state.previous),
             target=_target(name, desired or {}, local, verdicts.get(name)),
             fetched=state.note.fetched,

@@ -280,29 +280,23 @@ def check_slots(site: Site) -> None:
 
     Damaged versions and their damaged blobs are deleted, so that they are fetched again if they are still desired.
     """
-    for model in sorted({*site.slots.models(), *site.journal.notes.models}):
+    for model in site.slots.models():
         for entry in site.slots.installed(model):
             try:
                 site.slots.verify(entry)
             except Corrupt as error:
                 log.warning("%s@%d is damaged: %s", model, entry.version, error.message)
                 _give_up(site, model, entry)
+        previous = site.slots.previous(model)
+        if previous is not None and site.slots.current(model) is None:
+            site.slots.activate(model, previous.digest)
+            log.warning("%s: back to version %d", model, previous.version)
 
 
 def _give_up(site: Site, model: str, entry: Installed) -> None:
-    current, previous = site.slots.current(model), site.slots.previous(model)
-    wrong = [Digest(file.digest) for file in site.slots.variant(entry).files]
-    wrong += [Digest(case.picture.digest) for case in site.slots.manifest(entry).content.acceptance]
+    current, wrong = site.slots.current(model), site.slots.manifest(entry).files()
     if current is not None and current.digest == entry.digest:
-        try:
-            if previous is None:
-                raise Corrupt("there is no other version")
-            site.slots.verify(previous)
-            site.slots.activate(model, previous.digest)
-            log.warning("%s: back to version %d", model, previous.version)
-        except Corrupt:
-            site.slots.clear_current(model)
-            log.warning("%s: no whole version is here", model)
+        site.slots.clear_current(model)
     site.slots.remove(model, entry.digest)
     for digest in wrong:
         forget_if_wrong(site, digest)
