@@ -126,7 +126,10 @@ class Encoder:
         rest = list(rest_frames(plan.rest, plan.history))
         if plan.copies and not rest:
             yield sum(copy.span.length for copy in plan.copies), lambda: self.copies(plan.copies)
-        referred = bool(plan.first) or any(piece.target_scale for piece in plan.pieces)
+        referred = any(
+            span.source == KEPT for pieces in (*plan.first, plan.pieces) for piece in pieces
+            for span in (piece.source_scale, piece.target_scale) if span
+        )  # fmt: skip
         keep = len(rest) == 1 and referred
         for k, (ranges, history) in enumerate(rest):
             copies = () if k else plan.copies
@@ -134,8 +137,9 @@ class Encoder:
                 sum(size for _, size in ranges) + sum(copy.span.length for copy in copies),
                 lambda r=ranges, h=history, c=copies: self.plain(r, h, c, keep=keep),  # type: ignore[misc]
             )
-        for pieces in frames_of(plan.first):
-            yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=True)  # type: ignore[misc]
+        for stage in plan.first:
+            for pieces in frames_of(stage):
+                yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=True)  # type: ignore[misc]
         for pieces in frames_of(plan.pieces):
             yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=False)  # type: ignore[misc]
 

@@ -90,11 +90,15 @@ class Piece:
         model: which of the coder's models learns here.
         scale, size: log2 of the mean miss and of the mean magnitude.
         prior: log2 of four times the joint model's own variance.
-        source, at: the base's tensor (a base's number, or :data:`NOTHING`) and its offset.
+        source, at: the tensor that lets expect it (a base's number, :data:`KEPT` or :data:`NOTHING`), and its offset.
         source_dtype, source_order, source_rows, source_zero: how to read it.
         rounds: the base value is rounded to the target's grid.
-        folds: if not 0: the source is a matrix with so many columns and a row for each of the piece's columns; the
-            base value is a row's largest magnitude (a scale from the weights that it belongs to).
+        folds: if not 0: the source is a matrix with so many columns and a row for each of the piece's columns, and
+            the base value is a row's largest magnitude, least or largest value, as `fold` says (0, 1, 2): scales and
+            ranges from the weights that they belong to.
+        factor: if not 0: the base value is multiplied (even) or divided (odd) by the float32 whose bits are the half.
+        partner: a second vector like the source: the base value is the larger magnitude of the two (a scale from its
+            range).
         gather: for each row the source's row (-1: none); empty: the same.
         source_scale, target_scale: float32 vectors: the base is multiplied by one and divided by the other.
         source_axis, target_axis: what they run along: 0 one for all, 1 rows, 2 columns.
@@ -123,10 +127,13 @@ class Piece:
     source_zero: int = 0
     rounds: int = 0
     folds: int = 0
+    fold: int = 0
+    factor: int = 0
     source_scale: Span | None = None
     source_axis: int = 0
     target_scale: Span | None = None
     target_axis: int = 0
+    partner: Span | None = None
     gather: tuple[int, ...] = ()
 
     @property
@@ -286,14 +293,14 @@ def read_plain(reader: Reader) -> Plain:
 
 _NUMBERS = tuple(
     field.name for field in fields(Piece)
-    if field.name not in {"offset", "at", "source_scale", "target_scale", "gather"}
+    if field.name not in {"offset", "at", "source_scale", "target_scale", "partner", "gather"}
 )  # fmt: skip
 _LIMITS = {
     "dtype": (0, len(GRIDS) - 1), "rows": (1, MOST_VALUES), "cols": (1, MOST_VALUES), "order": (0, 1), "shift": (0, 52),
     "zero": (-(1 << 31), 1 << 32), "flags": (0, 6), "joints": (0, 3), "detail": (0, 1),
     "model": (0, MODELS - 1), "scale": (-120, 120), "size": (-120, 120), "prior": (-8, 8), "source": (NOTHING, 15),
     "source_dtype": (0, len(GRIDS) - 1), "source_order": (0, 1), "source_rows": (0, MOST_VALUES),
-    "source_zero": (-(1 << 31), 1 << 32), "rounds": (0, 1), "folds": (0, MOST_VALUES), "source_axis": (0, 2), "target_axis": (0, 2),
+    "source_zero": (-(1 << 31), 1 << 32), "rounds": (0, 1), "folds": (0, MOST_VALUES), "fold": (0, 2), "factor": (0, (1 << 33) - 1), "source_axis": (0, 2), "target_axis": (0, 2),
 }  # fmt: skip
 
 
@@ -313,6 +320,7 @@ def pieces_table(pieces: tuple[Piece, ...]) -> bytes:
         write_columns([*columns, [len(piece.gather) for piece in pieces]]),
         write_columns(_span_columns(piece.source_scale for piece in pieces)),
         write_columns(_span_columns(piece.target_scale for piece in pieces)),
+        write_columns(_span_columns(piece.partner for piece in pieces)),
         write_columns([gathered]),
     ))  # fmt: skip
 
@@ -331,9 +339,9 @@ def read_pieces(reader: Reader) -> tuple[Piece, ...]:
     """The opposite of :func:`pieces_table`: everything within limits and consistent in itself."""
     gaps, steps, *columns = read_columns(reader, 3 + len(_NUMBERS), MOST_ENTRIES)
     counts = columns.pop()
-    source_scales, target_scales = (_spans(read_columns(reader, 3, MOST_ENTRIES)) for _ in range(2))
+    source_scales, target_scales, partners = (_spans(read_columns(reader, 3, MOST_ENTRIES)) for _ in range(3))
     (gathered,) = read_columns(reader, 1, MOST_VALUES)
-    if not len(source_scales) == len(target_scales) == len(gaps) or sum(counts) != len(gathered):
+    if not len(source_scales) == len(target_scales) == len(partners) == len(gaps) or sum(counts) != len(gathered):
         raise Invalid("patch holds tables that do not belong together")
     pieces, end, source_end, used, total = [], 0, 0, 0, 0
     for row, (gap, step, count) in enumerate(zip(gaps, steps, counts, strict=True)):
@@ -347,7 +355,7 @@ def read_pieces(reader: Reader) -> tuple[Piece, ...]:
         at = source_end + gap + step if numbers["source"] != NOTHING else 0
         piece = Piece(
             offset=end + gap, at=at, gather=gather, source_scale=source_scales[row], target_scale=target_scales[row],
-            **numbers,
+            partner=partners[row], **numbers,
         )  # fmt: skip
         _check(piece, gap)
         total += piece.length
@@ -364,7 +372,7 @@ def _check(piece: Piece, gap: int) -> None:
     grid, source = GRIDS[piece.dtype], GRIDS[piece.source_dtype]
     fine = (
         gap >= 0 and piece.at >= 0 and piece.count <= MOST_VALUES
-        and piece.shift <= grid.mantissa and piece.source != KEPT
+        and piece.shift <= grid.mantissa
         and (not piece.joints or piece.rows <= MOST_JOINT)
         and 0 <= piece.zero - grid.lowest <= 1 << 32
         and (piece.order == 0 or grid.bits != 4) and (source.bits != 4 or (piece.source_order == 0 and not piece.gather))
@@ -373,6 +381,7 @@ def _check(piece: Piece, gap: int) -> None:
             and all(-1 <= number < piece.source_rows for number in piece.gather)
         ))
         and (not piece.folds or (piece.rows == 1 and not piece.gather and piece.folds * piece.cols <= 4 * MOST_VALUES))
+        and (piece.partner is None or (piece.source != NOTHING and piece.partner.length == _source_length(piece)))
         and _scale_fits(piece, piece.source_scale, piece.source_axis)
         and _scale_fits(piece, piece.target_scale, piece.target_axis)
     )  # fmt: skip

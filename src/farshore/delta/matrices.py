@@ -40,10 +40,15 @@ def expectation(piece: Piece, fetch: Fetch) -> Reals:
         return np.zeros(piece.count)
     rows = piece.source_rows if piece.gather else piece.folds or piece.rows
     values = reals_of(GRIDS[piece.source_dtype], fetch(source_span(piece)), rows * piece.cols)
-    if piece.folds:  # one row of the source for each value: its largest magnitude
+    if piece.partner:
+        other = reals_of(GRIDS[piece.source_dtype], fetch(piece.partner), rows * piece.cols)
+        values = np.maximum(np.abs(values), np.abs(other))
+    matrix: Reals
+    if piece.folds:  # one row of the source for each value
         table = values.reshape(rows, piece.cols).T if piece.source_order else values.reshape(piece.cols, rows)
-        return bounded(np.abs(table).max(axis=1))
-    matrix = values.reshape(piece.cols, rows) if piece.source_order else values.reshape(rows, piece.cols).T
+        matrix = (np.abs(table).max(axis=1), table.min(axis=1), table.max(axis=1))[piece.fold].reshape(piece.cols, 1)
+    else:
+        matrix = values.reshape(piece.cols, rows) if piece.source_order else values.reshape(rows, piece.cols).T
     if piece.source_zero:
         matrix = matrix - float(piece.source_zero)
     if piece.gather:
@@ -54,6 +59,9 @@ def expectation(piece: Piece, fetch: Fetch) -> Reals:
     if piece.target_scale:
         by = _along(piece.target_scale, piece.target_axis, fetch)
         matrix = matrix / np.where(np.abs(by) < 1 / LARGEST, 1.0, by)
+    if piece.factor:
+        number = _float32(piece.factor >> 1)
+        matrix = (matrix / number if number else matrix) if piece.factor & 1 else matrix * number
     matrix = bounded(matrix)
     if piece.rounds:
         grid = GRIDS[piece.dtype]
@@ -62,6 +70,10 @@ def expectation(piece: Piece, fetch: Fetch) -> Reals:
         most = 2.0 ** GRIDS[piece.dtype].bits
         matrix = np.clip(matrix, -most, most)
     return np.ascontiguousarray(matrix).ravel()
+
+
+def _float32(bits: int) -> float:
+    return float(bounded(np.array([bits], "<u4").view("<f4").astype(np.float64))[0])
 
 
 def _along(span: Span, axis: int, fetch: Fetch) -> Reals:

@@ -14,6 +14,7 @@ from farshore.delta.frames import KEPT, MOST_JOINT, MOST_VALUES, NOTHING, Copy, 
 from farshore.delta.grids import BY_NAME, FLOAT, GRIDS, Reals, reals_of, rounded, trailing_zeros
 from farshore.delta.matching import Tensor, kin, moved, row_sources, same, tensors_of
 from farshore.delta.matrices import Fetch, expectation, trial
+from farshore.delta.relations import STAGES, Relation, Relations, is_vector
 from farshore.formats import Role, SegmentMap
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Plan:
 
     Attributes:
         copies: rising.
-        first: pieces that others refer to (scales), coded first and kept.
+        first: vectors of reals that others refer to (scales, ranges), coded first and kept; then those that refer to them.
         pieces: the other matrices, rising.
         rest: ranges of plain bytes, rising.
         history: spans of the bases that are not tensors: what the rest looks back on.
@@ -43,7 +44,7 @@ class Plan:
     """
 
     copies: tuple[Copy, ...]
-    first: tuple[Piece, ...]
+    first: tuple[tuple[Piece, ...], ...]
     pieces: tuple[Piece, ...]
     rest: tuple[tuple[int, int], ...]
     history: tuple[Span, ...]
@@ -82,16 +83,22 @@ def make_plan(
         copies += found
     scales = _Scales(target, bases, maps, equal)
     sources = kin(changed, held)
-    made = [_Maker(tensor, sources.get(tensor), scales, level, fetch).pieces() for tensor in changed]
-    pieces = [piece for group in made for piece in group]
-    first: list[Piece] = []
+    relations = Relations([tensor for tensor in changed if is_vector(tensor)], held)
+    stages: list[list[Piece]] = [[] for _ in range(STAGES)]
     others: list[Piece] = []
-    referred = {span.offset for piece in pieces if (span := piece.target_scale) and span.source == KEPT}
-    for piece in pieces:
-        (first if piece.offset in referred and piece.target_scale is None else others).append(piece)
+    for tensor in [*relations.order, *(tensor for tensor in changed if not is_vector(tensor))]:
+        maker = _Maker(tensor, sources.get(tensor), scales, level, fetch)
+        pieces = maker.pieces(relations.of(tensor))
+        if is_vector(tensor):
+            spans = [Span(pieces[0].source, pieces[0].at, 0), *([pieces[0].partner] if pieces[0].partner else [])]
+            stages[relations.settle(tensor, spans)].extend(pieces)
+        else:
+            others.extend(pieces)
+    for pieces in (*stages, others):
+        pieces.sort(key=lambda piece: piece.offset)
     copies.sort(key=lambda copy: copy.offset)
     copies, rest, history = _absorbed(target, bases, copies, rest, history)
-    return Plan(_merged(copies), tuple(first), tuple(others), tuple(rest), tuple(history))
+    return Plan(_merged(copies), tuple(tuple(stage) for stage in stages), tuple(others), tuple(rest), tuple(history))
 
 
 def _absorbed(
@@ -247,12 +254,12 @@ class _Maker:
             return span, 1
         return None
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self, related: Sequence[Relation] = ()) -> list[Piece]:
         """The tensor's pieces, each within the format's limits."""
-        whole = self._whole()
+        whole = self._whole(related)
         return [self._tuned(part) for part in (_split(whole) if whole.count > MOST_VALUES else [whole])]
 
-    def _whole(self) -> Piece:
+    def _whole(self, related: Sequence[Relation]) -> Piece:
         layout, segment = self.layout, self.tensor.segment
         floats = self.grid.kind == FLOAT
         vector = layout.rows == 1 or self.tensor.count < 256
@@ -261,7 +268,14 @@ class _Maker:
             shift=trailing_zeros(self.grid, self.tensor.bytes, self.tensor.count), zero=self._zero(self.tensor),
             model=(0 if floats else 2) + (4 if vector else 0),
         )  # fmt: skip
-        return self._best([_measured(self._tuned(choice), self.tensor, self.fetch) for choice in self._choices(piece)])
+        choices = [*self._choices(piece), *self._related_choices(piece, related)]
+        return self._best([_measured(self._tuned(choice), self.tensor, self.fetch) for choice in choices])
+
+    def _related_choices(self, piece: Piece, related: Sequence[Relation]) -> list[Piece]:
+        if piece.rows != 1 or not related:
+            return []
+        values = self.tensor.reals()
+        return [_related(piece, relation, values, self.fetch) for relation in related]
 
     def _choices(self, piece: Piece) -> list[Piece]:
         """Ways to let expect the tensor: nothing, the base's tensor, that in the target's scale."""
@@ -280,6 +294,8 @@ class _Maker:
         alike = max(choices, key=lambda c: c.size - c.scale)
         if alike.size - alike.scale >= 3:  # a base this near needs no trial against none
             choices = [c for c in choices if c.source != NOTHING]
+            if not is_vector(self.tensor):
+                choices = [c for c in choices if c.scale <= alike.scale + 1]
         if len(choices) == 1 or self.tensor.count > MOST_VALUES:
             return alike
         return min(choices, key=lambda c: trial(c, self.tensor.bytes, self.fetch, TRIAL))
@@ -322,6 +338,25 @@ class _Maker:
         return replace(piece, joints=(1 + most) * joint, detail=int(most))
 
 
+def _related(piece: Piece, relation: Relation, values: Reals, fetch: Fetch) -> Piece:
+    """The piece expected from a relation, with the factor that makes most values exact."""
+    related = replace(
+        piece, source=relation.span.source, at=relation.span.offset, source_dtype=relation.dtype, folds=relation.folds,
+        fold=relation.fold, source_order=relation.order, partner=relation.partner, rounds=1,
+    )  # fmt: skip
+    base = expectation(replace(related, rounds=0), fetch)
+    usable = (base != 0) & (np.abs(values) >= np.median(np.abs(values))) & (values != 0)
+    if not usable.any():
+        return related
+    ratio = float(np.median(values[usable] / base[usable]))
+    choices = [
+        replace(related, factor=int(np.array([by], "<f4").view("<u4")[0]) << 1 | divides)
+        for divides, by in ((0, ratio), (1, 1 / ratio))
+    ]
+    grid = GRIDS[piece.dtype]
+    return max(choices, key=lambda c: float((rounded(grid, expectation(c, fetch)) == values).mean()))
+
+
 def _measured(piece: Piece, tensor: Tensor, fetch: Fetch) -> Piece:
     """The first guesses and flags, from the values themselves."""
     grid = GRIDS[piece.dtype]
@@ -331,8 +366,9 @@ def _measured(piece: Piece, tensor: Tensor, fetch: Fetch) -> Piece:
     flags = piece.flags
     if piece.source != NOTHING:
         near = rounded(grid, base + piece.zero) - piece.zero if grid.kind != FLOAT else rounded(grid, base)
-        if piece.source_dtype != piece.dtype and (near == values).mean() > 0.3:
-            piece, base = replace(piece, rounds=1), near
+        if (piece.source_dtype != piece.dtype or piece.rounds) and not piece.gather:
+            piece = replace(piece, rounds=int((near == values).mean() > 0.3))
+            base = near if piece.rounds else base
         if (near == values).mean() > (0.02 if grid.kind == FLOAT else 0.6):
             flags |= 4
     if grid.kind == FLOAT and (values == 0).mean() > 0.02:
