@@ -159,6 +159,10 @@ class World:
         return Hub(self.url, (self.folder / "hub" / "admin.token").read_text().strip())
 
     def start_hub(self) -> None:
+        try:
+            socket.create_server(("127.0.0.1", self.port)).close()
+        except OSError:
+            raise Unavailable(f"port {self.port} is in use: end what listens there, or name another port") from None
         self.hub_process.start()
         wait_for(lambda: answers(self.port, "/healthz"), READY, "the hub", self.hub_process)
 
