@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from time import monotonic
 from urllib.parse import parse_qsl
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from farshore.core.errors import FarshoreError, Invalid, NotFound, Unavailable
-from farshore.serve import metrics
+from farshore.serve import memory, metrics
 from farshore.serve.http import Request, Response, failure
 from farshore.serve.lane import Lease, Reply
 from farshore.serve.pool import Model, Pool
@@ -144,6 +145,8 @@ class Front:
             "farshore_worker_memory_bytes", "gauge", "Proportional set size of a version's worker.",
             [(labels, lane.worker.memory()) for labels, lane in versions if lane.worker is not None],
         )  # fmt: skip
+        text.family("farshore_front_memory_bytes", "gauge", "Proportional set size of this process.",
+                    [((), memory.held(os.getpid()))])  # fmt: skip
         return text.encode()
 
 

@@ -29,6 +29,8 @@ def without_initializers(path: Path) -> bytes | None:
         are only found when it is loaded by path), or not understood (the runtime will say what is wrong).
 
     """
+    if not path.stat().st_size:
+        return None  # nothing can be mapped
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,

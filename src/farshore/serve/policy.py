@@ -107,8 +107,8 @@ def next_action(versions: tuple[Version, ...], memory: int, now: float) -> Actio
     """
     wanted = should_answer(versions)
     pending = next((v for v in versions if v.role == "candidate" and not v.probed and not v.broken), None)
-    if pending is not None and pending.memory > memory:
-        return Refuse(pending.digest)
+    if pending is not None and wanted is not None and pending.memory > memory:
+        return Refuse(pending.digest)  # with nothing to lose it would be tried
     tight = pending is not None and wanted is not None and wanted.memory + pending.memory > memory
     needed = {v.digest for v in versions if _needed(v, wanted)} - ({wanted.digest} if tight and wanted else set())
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from farshore.core.digest import Digest
-from farshore.core.errors import FarshoreError, Unavailable
+from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import frames, limits
 from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Lead, Load, Ready, Score, ToFront, ToWorker
 from farshore.serve.tasks.subject import Want
@@ -75,6 +75,10 @@ class Worker:
             return False
         except MemoryError:
             self._send(Failed(Unavailable.code, "not enough memory to load it"))
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever a library makes of a strange model: it will do so again
+            traceback.print_exc()
+            self._send(Failed(Invalid.code, f"it cannot be loaded ({type(error).__name__}: {error})"[:1024]))
             return False
         for number in range(order.threads):
             threading.Thread(target=self._answer_all, name=f"answer-{number}", daemon=True).start()
