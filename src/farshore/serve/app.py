@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from farshore.core.errors import Conflict, Unavailable
+from farshore.serve.connection import Connections
 from farshore.serve.control import Control
 from farshore.serve.front import Front
-from farshore.serve.http import Connections
 from farshore.serve.pool import Pool
 from farshore.serve.settings import Settings
 

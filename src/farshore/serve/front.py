@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic
 from urllib.parse import parse_qsl
@@ -10,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from farshore.core.errors import FarshoreError, Invalid, NotFound, Unavailable
-from farshore.serve import memory, metrics
+from farshore.serve import page
 from farshore.serve.http import Request, Response, failure
 from farshore.serve.lane import Lease, Reply
 from farshore.serve.pool import Model, Pool
@@ -95,59 +94,9 @@ class Front:
             case b"/v1/models":
                 return _json({"models": [_described(model) for model in self.pool.models.values()]})
             case _:
-                return Response(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
-
-    def _metrics(self) -> bytes:
-        text = metrics.Text()
-        models = list(self.pool.models.values())
-        lanes = [lane for model in models for lane in model.lanes.values()]
-        by_model = [((("model", model.name),), model) for model in models]
-        text.family(
-            "farshore_requests_total", "counter", "Answered requests by model and status.",
-            [((*labels, ("status", str(status))), count) for labels, m in by_model for status, count in m.counts.items()],
-        )  # fmt: skip
-        text.family(
-            "farshore_rejected_total", "counter", "Requests refused before a model was chosen, by reason.",
-            [((("code", code),), count) for code, count in self._rejected.items()],
-        )  # fmt: skip
-        text.histogram(
-            "farshore_request_seconds", "Time from the whole request to its answer.",
-            [(labels, model.latency) for labels, model in by_model],
-        )  # fmt: skip
-        text.histogram(
-            "farshore_stage_seconds", "Time of one stage of an answered picture.",
-            [
-                ((("model", lane.installed.model), ("version", str(lane.installed.version)), ("stage", stage)), histogram)
-                for lane in lanes
-                for stage, histogram in lane.stages.items()
-            ],
-        )  # fmt: skip
-        text.family("farshore_waiting", "gauge", "Requests that are not answered yet.",
-                    [(labels, model.outstanding) for labels, model in by_model])  # fmt: skip
-        text.family("farshore_switches_total", "counter", "Versions that took over.",
-                    [(labels, model.switches) for labels, model in by_model])  # fmt: skip
-        versions = [
-            (
-                (
-                    ("model", lane.installed.model),
-                    ("version", str(lane.installed.version)),
-                    ("digest", lane.installed.digest),
-                ),
-                lane,
-            )
-            for lane in lanes
-        ]
-        text.family("farshore_version_leads", "gauge", "1 for the version that takes new requests.",
-                    [(labels, int(lane.leads)) for labels, lane in versions])  # fmt: skip
-        text.family("farshore_worker_deaths_total", "counter", "Times a version's worker died by itself.",
-                    [(labels, lane.deaths) for labels, lane in versions])  # fmt: skip
-        text.family(
-            "farshore_worker_memory_bytes", "gauge", "Proportional set size of a version's worker.",
-            [(labels, lane.worker.memory()) for labels, lane in versions if lane.worker is not None],
-        )  # fmt: skip
-        text.family("farshore_front_memory_bytes", "gauge", "Proportional set size of this process.",
-                    [((), memory.held(os.getpid()))])  # fmt: skip
-        return text.encode()
+                return Response(
+                    200, page.metrics_of(self.pool, self._rejected), "text/plain; version=0.0.4; charset=utf-8"
+                )
 
 
 def _wishes(query: bytes) -> tuple[str | None, float | None, int | None]:

@@ -9,7 +9,8 @@ import json
 import pytest
 
 from farshore.core.errors import Invalid
-from farshore.serve.http import MAX_AHEAD, MAX_HEAD, Connections, Response, failure
+from farshore.serve.connection import MAX_AHEAD, Connections
+from farshore.serve.http import MAX_HEAD, Response, failure
 from farshore.serve.settings import Settings
 
 from .conftest import read_response, until

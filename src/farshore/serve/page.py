@@ -1,0 +1,78 @@
+"""The page of ``/metrics``: what the pool knows, family by family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from farshore.serve import memory
+from farshore.serve.metrics import Labels, Text
+from farshore.serve.pool import Pool
+
+
+def metrics_of(pool: Pool, rejected: Mapping[str, int]) -> bytes:
+    """All families.
+
+    Args:
+        pool: the models.
+        rejected: requests refused before a model was chosen, by error code.
+
+    """
+    text = Text()
+    text.family(
+        "farshore_rejected_total", "counter", "Requests refused before a model was chosen, by reason.",
+        [((("code", code),), count) for code, count in rejected.items()],
+    )  # fmt: skip
+    _models(text, pool)
+    _versions(text, pool)
+    held = memory.held(os.getpid())
+    text.family("farshore_front_memory_bytes", "gauge", "Proportional set size of this process.", [((), held)])
+    return text.encode()
+
+
+def _models(text: Text, pool: Pool) -> None:
+    models = [((("model", model.name),), model) for model in pool.models.values()]
+    text.family(
+        "farshore_requests_total", "counter", "Answered requests by model and status.",
+        [((*labels, ("status", str(status))), n) for labels, model in models for status, n in model.counts.items()],
+    )  # fmt: skip
+    text.histogram(
+        "farshore_request_seconds", "Time from the whole request to its answer.",
+        [(labels, model.latency) for labels, model in models],
+    )  # fmt: skip
+    text.family(
+        "farshore_waiting", "gauge", "Requests that are not answered yet.",
+        [(labels, model.outstanding) for labels, model in models],
+    )  # fmt: skip
+    text.family(
+        "farshore_switches_total", "counter", "Versions that took over.",
+        [(labels, model.switches) for labels, model in models],
+    )  # fmt: skip
+
+
+def _versions(text: Text, pool: Pool) -> None:
+    lanes = [
+        (_labels(lane.installed.model, lane.installed.version), lane)
+        for model in pool.models.values()
+        for lane in model.lanes.values()
+    ]
+    text.histogram(
+        "farshore_stage_seconds", "Time of one stage of an answered picture.",
+        [((*labels, ("stage", stage)), each) for labels, lane in lanes for stage, each in lane.stages.items()],
+    )  # fmt: skip
+    text.family(
+        "farshore_version_leads", "gauge", "1 for the version that takes new requests.",
+        [((*labels, ("digest", lane.installed.digest)), int(lane.leads)) for labels, lane in lanes],
+    )  # fmt: skip
+    text.family(
+        "farshore_worker_deaths_total", "counter", "Times a version's worker died by itself.",
+        [(labels, lane.deaths) for labels, lane in lanes],
+    )  # fmt: skip
+    text.family(
+        "farshore_worker_memory_bytes", "gauge", "Proportional set size of a version's worker.",
+        [(labels, lane.worker.memory()) for labels, lane in lanes if lane.worker is not None],
+    )  # fmt: skip
+
+
+def _labels(model: str, version: int) -> Labels:
+    return (("model", model), ("version", str(version)))
