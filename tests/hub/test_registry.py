@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from farshore.core import digest as digests
@@ -163,6 +165,19 @@ def test_uploads_that_became_nothing_are_collected_in_the_end(operator, hub, clo
     operator.ask("HEAD", f"/v1/blobs/{digest}", status=404)
     operator.upload(b"nobody needs this")
     operator.ask("HEAD", f"/v1/blobs/{digest}")
+
+
+def test_bytes_that_a_crash_left_without_a_row_are_swept(operator, pushed, hub, clock, tmp_path):
+    pushed()
+    before = {digest for digest, _ in hub.registry.objects.stored()}
+    path = tmp_path / "stray"
+    path.write_bytes(b"stray")
+    hub.registry.objects.put(digests.of(b"stray"), path)
+    clock.now = time.time()
+    assert hub.registry.sweep() == 0  # it may be on its way to a row
+    clock.now += ORPHAN_SECONDS + 60
+    assert hub.registry.sweep() == 1
+    assert {digest for digest, _ in hub.registry.objects.stored()} == before
 
 
 def test_a_push_of_what_was_not_uploaded_says_so(operator):

@@ -1,6 +1,7 @@
 """One suite for every kind of store: a folder, and a store that is not a folder."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,23 @@ def test_putting_again_and_removing_twice_is_fine(store, tmp_path):
     store.remove(DIGEST)
     with pytest.raises(NotFound):
         store.size(DIGEST)
+
+
+def test_what_is_stored_is_listed(store, tmp_path):
+    assert list(store.stored()) == []
+    before = time.time()
+    store.put(DIGEST, spooled(tmp_path, DATA))
+    [(digest, moment)] = store.stored()
+    assert digest == DIGEST
+    assert before - 5 < moment < time.time() + 5
+
+
+def test_foreign_files_are_not_listed(tmp_path):
+    store = Objects.open(str(tmp_path / "o"))
+    store.put(DIGEST, spooled(tmp_path, DATA))
+    (tmp_path / "o" / "sha256" / "README").write_text("x")
+    (tmp_path / "o" / "other").write_text("x")
+    assert [digest for digest, _ in store.stored()] == [DIGEST]
 
 
 def test_absent_objects_are_not_found(store, tmp_path):

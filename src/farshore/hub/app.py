@@ -55,8 +55,7 @@ class App:
         )
         inner.router.redirect_slashes = False
         inner.state.hub = hub
-        inner.state.openapi = pages.document(ENDPOINTS, hub.settings.url)
-        inner.state.docs = pages.page(ENDPOINTS, hub.settings.url)
+        inner.state.pages = pages.Pages(ENDPOINTS, hub.settings.url)
         self._door = Door(inner)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

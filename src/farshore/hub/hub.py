@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 ENROLMENTS_KEPT = 30 * 24 * 3600
 CHANGES_KEPT = 100_000
+SWEEP_SECONDS = 24 * 3600
 ADMIN = "admin.token"
 SECRET = 32
 """Bytes of a secret."""
@@ -80,6 +81,7 @@ class Hub:
             raise
         self.bells = Bells(settings.held)
         self._limiter: CapacityLimiter | None = None
+        self._swept = 0.0
         self._closed = False
 
     @property
@@ -103,6 +105,9 @@ class Hub:
     def tidy(self) -> None:
         """What is done now and then: collect unused blobs, forget old tokens and old lines of the feed."""
         self.registry.collect()
+        if self.clock() - self._swept >= SWEEP_SECONDS:
+            self._swept = self.clock()
+            self.registry.sweep()
         with self.database.writing() as tx:
             self.enrolments.forget(tx, self.clock() - ENROLMENTS_KEPT)
             changes.prune(tx, CHANGES_KEPT)

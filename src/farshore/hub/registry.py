@@ -2,7 +2,7 @@
 
 Bytes first, rows after: a blob is known when its row is there, and the row is written when the bytes are durable; a
 version's row is written in the same transaction that takes its number. A crash in between leaves only unknown bytes,
-which are collected later.
+which are swept later.
 """
 
 from __future__ import annotations
@@ -140,6 +140,20 @@ class Registry:
                 with self._database.writing() as tx:
                     gone = blobs.remove_unused(tx, digest, before)
                 if gone:
+                    self.objects.remove(digest)
+                    removed += 1
+        return removed
+
+    def sweep(self) -> int:
+        """Delete objects that have no row: a crash came between bytes and row, and nobody uploaded them again; how many."""
+        before, removed = self._clock() - ORPHAN_SECONDS, 0
+        for digest, put in self.objects.stored():
+            if put >= before:
+                continue
+            with self._stripe(digest):
+                with self._database.reading() as tx:
+                    known = blobs.size(tx, digest) is not None
+                if not known:
                     self.objects.remove(digest)
                     removed += 1
         return removed

@@ -1,4 +1,4 @@
-"""Objects by digest, far or near: a folder, S3, Azure Blob or GCS behind six methods.
+"""Objects by digest, far or near: a folder, S3, Azure Blob or GCS behind a few methods.
 
 An object is bytes named by their digest and never changes; the hub keeps models and patches here. obstore speaks to all
 of these stores; only publishing into a folder is done by :mod:`farshore.store.files`, because obstore does not fsync.
@@ -6,6 +6,7 @@ of these stores; only publishing into a folder is done by :mod:`farshore.store.f
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from farshore.store import files
 
 CHUNK = 1 << 18
 """Bytes held in memory while an object is streamed."""
+
+
+_KEY = re.compile(r"sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
 
 
 class Objects:
@@ -157,6 +161,20 @@ class Objects:
         except NotFound:
             return
 
+    def stored(self) -> Iterator[tuple[Digest, float]]:
+        """Every object with the moment it was put (seconds since the epoch), in no order. Foreign keys are left out.
+
+        Raises:
+            Unavailable: the store does not answer.
+
+        """
+        with _translated(None):
+            for batch in obstore.list(self._store, "sha256"):
+                for found in batch:
+                    form = _KEY.match(found["path"])
+                    if form is not None:
+                        yield Digest(f"sha256:{form[1]}"), found["last_modified"].timestamp()
+
     def _publish(self, source: Path, target: Path) -> None:
         files.make_folder(target.parent)
         with files.translated(target):
@@ -185,7 +203,7 @@ def _options(start: int, end: int | None) -> Any:
 
 
 @contextmanager
-def _translated(digest: Digest) -> Iterator[None]:
+def _translated(digest: Digest | None) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, InvalidPathError, FileNotFoundError) as error:

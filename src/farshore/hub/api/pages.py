@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -90,9 +91,9 @@ summary{cursor:pointer}code,pre{font:13px/1.45 ui-monospace,monospace}pre{backgr
 """
 
 
-def page(endpoints: Sequence[Endpoint], url: str) -> str:
+def page(endpoints: Sequence[Endpoint], openapi: dict[str, Any]) -> str:
     """The same as HTML, without scripts."""
-    openapi = document(endpoints, url)
+    url = openapi["servers"][0]["url"]
     rows = []
     for title, chosen in (
         ("Operators", [one for one in endpoints if one.who == "operator"]),
@@ -122,17 +123,39 @@ def _entry(one: Endpoint, operation: dict[str, Any]) -> str:
     )
 
 
+class Pages:
+    """Both forms, each made when it is first asked for.
+
+    Args:
+        endpoints: all of them.
+        url: where the hub is.
+
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], url: str) -> None:
+        self._endpoints = endpoints
+        self._url = url
+
+    @cached_property
+    def openapi(self) -> dict[str, Any]:
+        return document(self._endpoints, self._url)
+
+    @cached_property
+    def docs(self) -> str:
+        return page(self._endpoints, self.openapi)
+
+
 async def health(request: Request) -> Response:
     return door.reply(request, {"ok": True})
 
 
 async def openapi(request: Request) -> Response:
-    return door.reply(request, request.app.state.openapi)
+    return door.reply(request, request.app.state.pages.openapi)
 
 
 async def docs(request: Request) -> Response:
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
-    return HTMLResponse(request.app.state.docs, headers=headers)
+    return HTMLResponse(request.app.state.pages.docs, headers=headers)
 
 
 ENDPOINTS = (
