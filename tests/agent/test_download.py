@@ -271,6 +271,29 @@ class TestPatches:
         assert offer.arrives(apply=apply).fetched == len(self.PATCH) + len(DATA)
         assert set(offer.blobs.digests()) == {NAME, digests.of(self.BASE)}
 
+    @pytest.mark.parametrize("fault", [MemoryError("no room"), ValueError("a fault of ours")])
+    def test_a_decoder_that_breaks_leaves_the_whole(self, offer, fault):
+        def apply(patch, bases):
+            yield DATA[:CHUNK]
+            raise fault
+
+        assert offer.arrives(apply=apply).fetched == len(self.PATCH) + len(DATA)
+        assert set(offer.blobs.digests()) == {NAME, digests.of(self.BASE)}
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Unavailable("disk full")])
+    def test_a_stop_in_the_middle_costs_no_byte_again(self, offer, stop):
+        def apply(patch, bases):
+            yield DATA[: 2 * CHUNK]
+            raise stop
+
+        with pytest.raises(type(stop)):
+            offer.transfer(apply=apply).run(FOREVER)
+        assert digests.of(self.PATCH) in offer.blobs.digests()
+        moved = offer.link.moved
+        offer.arrives(apply=self.apply)
+        assert offer.link.moved == moved
+        assert set(offer.blobs.digests()) == {NAME, digests.of(self.BASE)}
+
     def test_without_a_decoder_or_a_base_it_is_not_fetched(self, offer):
         assert offer.arrives().fetched == len(DATA)
 

@@ -31,10 +31,10 @@ class Release:
 
 def release(
     model: str = "detector", version: int = 1, *, size: int = 300_000, seed: str = "", key: SigningKey = KEY,
-    runtime: str = "onnxruntime", memory: int = 0, shared: bytes = b"person\ncat\n",
+    runtime: str = "onnxruntime", memory: int = 0, shared: bytes = b"person\ncat\n", weights: bytes = b"",
 ) -> Release:  # fmt: skip
-    """A version with a model file of ``size`` bytes, labels and one acceptance picture."""
-    weights = noise(size, f"{model}@{version}{seed}")
+    """A version with a model file (``weights``, or ``size`` bytes of noise), labels and one acceptance picture."""
+    weights = weights or noise(size, f"{model}@{version}{seed}")
     picture = noise(1000, "picture")
     model_file, labels = _file("model.onnx", weights, "model"), _file("labels.txt", shared, "labels")
     variant = Variant(

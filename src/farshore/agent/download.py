@@ -204,11 +204,16 @@ class Transfer:
                 done -= len(piece) - len(fresh)
                 target.append(fresh)
             target.finish()
-        except BaseException:
-            target.discard()  # nobody knows which of its bytes are right
+        except (KeyboardInterrupt, SystemExit, Unavailable):
+            target.close()  # the order to stop, or the disk: what was paid for stays
             raise
-        finally:
+        except Exception as error:
+            target.discard()  # nobody knows which of its bytes are right
             self._blobs.remove(patch)
+            if isinstance(error, FarshoreError):
+                raise
+            raise Corrupt(f"the patch cannot be applied: {error!r}") from error  # whatever it is, the next route may do
+        self._blobs.remove(patch)
 
     def _reject(self, route: Route, error: FarshoreError) -> None:
         log.warning("%s route to %s is no good: %s", route.kind, self.digest, error.message)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from farshore.agent import device, identity
+from farshore.agent import device, identity, patches
 from farshore.agent.clock import Clock, SystemClock
 from farshore.agent.download import Apply
 from farshore.agent.envelopes import Envelopes
@@ -35,7 +35,7 @@ from farshore.store.slots import Slots
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, once: bool = False, apply: Apply | None = None) -> None:
+def run(settings: Settings, *, once: bool = False, apply: Apply | None = patches.apply) -> None:
     """Be this device's agent until stopped by Ctrl-C or SIGTERM.
 
     Args:

@@ -1,0 +1,29 @@
+"""Patches on a device: what it holds and a patch → what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from farshore.store.views import pieces, view
+
+MEMORY = 192
+"""MiB that a patch may ask for: the format's 64 and the largest block of rows that an encoder makes fit in it."""
+
+
+def apply(patch: Path, bases: Sequence[Path]) -> Iterator[bytes]:
+    """The target in order. Patch and bases are mapped, not read, so that memory is bounded whatever their size.
+
+    Args:
+        patch: the patch's file.
+        bases: what is held, in any order.
+
+    Raises:
+        Invalid: not a patch, for other bases than these, or asking for too much.
+        Corrupt: it leads to other bytes than it says.
+        Unavailable: a file cannot be opened.
+
+    """
+    from farshore import delta  # noqa: PLC0415 - brings numpy, which a device should not have to load before it needs it
+
+    yield from delta.decode(pieces(view(patch)), [view(base) for base in bases], max_memory=MEMORY)

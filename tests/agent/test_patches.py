@@ -1,0 +1,145 @@
+"""Real patches through the agent, over a simulated hub."""
+
+import random
+
+import pytest
+from tests.sim.releases import noise, release
+from tests.sim.world import World
+
+from farshore import delta
+from farshore.agent import patches
+from farshore.core import digest as digests
+from farshore.core.errors import Corrupt, Invalid, TooLarge
+from farshore.core.wire import Route
+from farshore.store.blobs import CHUNK
+
+OLD = noise(200_000, "old")
+NEW = OLD[:90_000] + noise(2_000, "new") + OLD[90_000:]
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "old").write_bytes(OLD)
+    (tmp_path / "patch").write_bytes(b"".join(delta.encode(NEW, [OLD])))
+    return tmp_path
+
+
+def test_what_is_held_and_a_patch_make_what_is_wanted(files):
+    (files / "stranger").write_bytes(b"x")
+    for bases in (["old"], ["stranger", "old"]):
+        assert b"".join(patches.apply(files / "patch", [files / base for base in bases])) == NEW
+
+
+def test_other_bases_and_damage_are_refused(files):
+    (files / "stranger").write_bytes(OLD[:-1] + b"x")
+    with pytest.raises(Invalid, match="not held"):
+        list(patches.apply(files / "patch", [files / "stranger"]))
+    data = bytearray((files / "patch").read_bytes())
+    data[-1] ^= 1
+    (files / "patch").write_bytes(data)
+    with pytest.raises(Corrupt):
+        list(patches.apply(files / "patch", [files / "old"]))
+
+
+def test_memory_is_limited_before_any_is_taken(files, monkeypatch):
+    monkeypatch.setattr(patches, "MEMORY", 63)
+    with pytest.raises(TooLarge):
+        list(patches.apply(files / "patch", [files / "old"]))
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path / "device", apply=patches.apply)
+    world.first, world.second = (world.hub.publish(one) for one in (release(version=1), related(release(version=1))))
+    world.hub.desire("turbine-7", world.first)
+    world.settle()
+    assert world.current() == world.first.digest
+    world.link.moved = 0
+    return world
+
+
+def related(first):
+    """The next version: the same weights with a few bytes between them."""
+    weights = first.blobs[model_of(first)]
+    return release(version=2, weights=weights[:100_000] + noise(700, "fresh") + weights[100_000:])
+
+
+def model_of(one):
+    return digests.parse(one.manifest.content.variants[0].model.digest)
+
+
+def offer(world, patch):
+    """Let the hub hold ``patch`` from the first version's weights to the second's."""
+    world.hub.objects[digests.of(patch)] = patch
+    route = Route("", digests.of(patch), len(patch), "patch", (model_of(world.first),))
+    world.hub.patches[model_of(world.second)] = [route]
+    world.hub.desire("turbine-7", world.second)
+
+
+def true_patch(world):
+    first, second = model_of(world.first), model_of(world.second)
+    return b"".join(delta.encode(world.second.blobs[second], [world.first.blobs[first]]))
+
+
+def test_only_the_patch_is_moved(world):
+    patch = true_patch(world)
+    assert len(patch) < 2000
+    offer(world, patch)
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.link.moved == len(patch)
+    assert world.blobs.path(model_of(world.second)).read_bytes() == world.second.blobs[model_of(world.second)]
+    assert digests.of(patch) not in world.blobs.digests()
+
+
+def broken(patch, how):
+    chance = random.Random(how)
+    data = bytearray(patch)
+    if how == "cut":
+        return bytes(data[:-20])
+    if how == "no patch":
+        return noise(len(data), "none")
+    for _ in range(8):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("how", ["cut", "no patch", *"abcdefgh"])
+def test_a_wrong_patch_costs_its_bytes_and_no_more(world, how):
+    patch = broken(true_patch(world), how)
+    offer(world, patch)
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.link.moved == len(patch) + len(world.second.blobs[model_of(world.second)])
+
+
+def test_a_patch_to_another_file_is_no_way_to_this_one(world):
+    held = world.first.blobs[model_of(world.first)]
+    patch = b"".join(
+        delta.encode(held + b"!" * 700, [held])
+    )  # whole and right, of the size wanted, and not what is wanted
+    offer(world, patch)
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.blobs.path(model_of(world.second)).read_bytes() == world.second.blobs[model_of(world.second)]
+
+
+def test_a_base_gone_bad_on_disk_leaves_the_whole(world):
+    base = world.blobs.path(model_of(world.first))
+    base.chmod(0o644)
+    data = bytearray(base.read_bytes())
+    data[1000] ^= 1
+    base.write_bytes(data)
+    offer(world, true_patch(world))
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.blobs.path(model_of(world.second)).read_bytes() == world.second.blobs[model_of(world.second)]
+
+
+def test_cuts_cost_at_most_a_buffer_each(world):
+    patch = true_patch(world)
+    world.link.cuts = [100, 0, 500, 1000]
+    offer(world, patch)
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.link.moved <= len(patch) + 4 * CHUNK
