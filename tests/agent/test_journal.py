@@ -73,10 +73,13 @@ def test_a_new_desired_version_begins_with_a_clean_slate(journal):
     assert journal.note("m") == Note(fetched=3, trial=Trial(B))
 
 
-def test_desired_that_is_malformed_is_not_kept_but_remembered_as_seen(journal, path):
+@pytest.mark.parametrize(
+    "models", [{"m": {"version": "x"}}, [], {"../m": desired()["models"]["m"]}, {"M": desired()["models"]["m"]}]
+)
+def test_desired_that_is_malformed_is_not_kept_but_remembered_as_seen(journal, path, models):
     journal.accept(desired(), 5)
     with pytest.raises(Invalid):
-        journal.accept({"models": {"m": {"version": "x"}}}, 6)
+        journal.accept({"models": models}, 6)
     assert journal.desired()["m"].digest == A
     assert Journal(path).notes.seen == 6
 

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from farshore.agent.report import Reporter, reasserted, united
 from farshore.core import twin
+from farshore.core.errors import Unavailable
+from farshore.store import files
 
 keys = st.sampled_from(["a", "b", "c"])
 leaves = st.integers(0, 2) | st.booleans() | st.sampled_from(["x", "y"])
@@ -41,6 +43,15 @@ def test_whatever_is_lost_on_the_way_the_hub_ends_with_todays_state(tmp_path_fac
     assert hub == last
 
 
+def test_what_was_sent_and_then_deleted_without_an_answer_is_still_in_doubt(tmp_path):
+    reporter, hub = Reporter(tmp_path / "reported.json"), {}
+    change = reporter.change({"b": {"a": 0}})
+    reporter.sending(change)
+    hub = twin.merge(hub, change)  # arrived, but the answer was lost
+    reporter.sending(reporter.change({}))  # was lost
+    assert twin.merge(hub, reporter.change({"b": {}})) == {"b": {}}
+
+
 def test_nothing_changed_is_nothing_to_say(tmp_path):
     reporter = Reporter(tmp_path / "reported.json")
     assert reporter.change({"a": 1}) == {"a": 1}
@@ -54,3 +65,14 @@ def test_nothing_changed_is_nothing_to_say(tmp_path):
 def test_a_damaged_memory_costs_a_report_in_full(tmp_path, data):
     (tmp_path / "reported.json").write_bytes(data)
     assert Reporter(tmp_path / "reported.json").change({"a": 1, "b": 2}) == {"a": 1, "b": 2}
+
+
+def test_a_full_disk_does_not_keep_it_from_speaking(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise Unavailable("disk full")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    reporter = Reporter(tmp_path / "reported.json")
+    reporter.sending(reporter.change({"a": 1}))
+    reporter.accepted({"a": 1})
+    assert reporter.change({"a": 1}) is None

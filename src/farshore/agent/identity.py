@@ -97,7 +97,7 @@ def load(settings: Settings) -> Identity:
     identity = _read(settings)
     if identity is None or not identity.keys:
         raise NotFound(
-            f"this device is not enrolled (no identity in {settings.folder}): run `farshore device enrol` here"
+            f"this device is not enrolled (no identity in {settings.folder}): give --hub URL and --enrol TOKEN once"
         )
     return identity
 

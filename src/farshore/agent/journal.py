@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from farshore.agent import state
 from farshore.agent.state import Attempt, Note, Notes
-from farshore.core import documents, wire
+from farshore.core import documents, manifest, wire
 from farshore.core.errors import FarshoreError, Invalid
 from farshore.core.wire import Fault
 from farshore.store import files
@@ -92,7 +92,7 @@ class Journal:
 
         """
         try:
-            models = wire.desired_models(desired)
+            models = _models(desired)
         except Invalid:
             self._keep(replace(self.notes, seen=seen))
             raise
@@ -129,6 +129,14 @@ class Journal:
             self.notes = notes
 
 
+def _models(desired: dict[str, Any]) -> dict[str, wire.DesiredModel]:
+    """The models of a desired section, their names fit to be names of folders."""
+    models = wire.desired_models(desired)
+    for name in models:
+        manifest.check_name(name)
+    return models
+
+
 def _read(path: Path) -> Notes:
     try:
         data = path.read_bytes()
@@ -140,7 +148,7 @@ def _read(path: Path) -> Notes:
     try:
         notes = documents.decode(data, Notes, what="journal", limit=16 << 20)
         if notes.desired is not None:
-            wire.desired_models(notes.desired)
+            _models(notes.desired)
         return notes
     except FarshoreError as error:
         log.warning("journal %s is damaged (%s): starting with an empty one", path, error.message)

@@ -19,7 +19,7 @@ from farshore.agent.plan import Desired, Hold, Verdict
 from farshore.agent.state import Local, ModelState, Version
 from farshore.core import documents, twin
 from farshore.core.digest import Digest
-from farshore.core.errors import FarshoreError
+from farshore.core.errors import FarshoreError, Unavailable
 from farshore.core.wire import Fault, ReportedModel, Running, State, Target
 from farshore.store import files
 
@@ -94,7 +94,7 @@ def _coarse(count: int, version: Version) -> int:
 
 
 class _Sent(Struct, frozen=True):
-    """What the hub acknowledged, and what it was sent since without an answer (a merge patch)."""
+    """What the hub acknowledged, and every member that was sent since without an answer (see :func:`touched`)."""
 
     accepted: dict[str, Any]
     doubtful: dict[str, Any]
@@ -119,7 +119,7 @@ class Reporter:
 
     def sending(self, change: dict[str, Any]) -> None:
         """Note that ``change`` is about to be sent."""
-        doubtful = united(self._sent.doubtful, change)
+        doubtful = touched(self._sent.doubtful, change)
         if doubtful != self._sent.doubtful:
             self._keep(_Sent(self._sent.accepted, doubtful))
 
@@ -128,8 +128,11 @@ class Reporter:
         self._keep(_Sent(section, {}))
 
     def _keep(self, sent: _Sent) -> None:
-        files.write_atomic(self._path, documents.canonical(sent), mode=0o600)
         self._sent = sent
+        try:
+            files.write_atomic(self._path, documents.canonical(sent), mode=0o600)
+        except Unavailable as error:  # that the disk is full is just what has to be reported
+            log.warning("%s", error.message)
 
 
 def united(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -141,8 +144,19 @@ def united(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def touched(paths: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``paths`` and every member that ``change`` touches. Only the keys matter; those inside a deleted object are kept,
+    for the deletion may be what was lost.
+    """
+    result = dict(paths)
+    for key, value in change.items():
+        known = result.get(key)
+        result[key] = touched(known, value if isinstance(value, dict) else {}) if isinstance(known, dict) else value
+    return result
+
+
 def reasserted(change: dict[str, Any], section: dict[str, Any]) -> dict[str, Any]:
-    """A merge patch that gives every member that ``change`` touched its value in ``section``, null where there is none."""
+    """A merge patch that gives every member of ``change`` its value in ``section``, null where there is none."""
     result: dict[str, Any] = {}
     for key, value in change.items():
         now = section.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from farshore.agent import windows
@@ -16,12 +17,14 @@ from farshore.agent.state import Device, Local, ModelState, Version
 from farshore.core import manifest as manifests
 from farshore.core.control import Status
 from farshore.core.digest import Digest
-from farshore.core.errors import Corrupt
+from farshore.core.errors import Corrupt, Unavailable
 from farshore.core.manifest import Manifest, Variant
 from farshore.core.wire import DesiredModel
 from farshore.store import files
 from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,11 @@ def survey(site: Site, active: Digest | None) -> Local:
     if server == "none":
         runtimes = site.settings.runtimes
     elif isinstance(server, Status):
-        site.journal.saw_runtimes(server.runtimes)
         runtimes = server.runtimes
+        try:
+            site.journal.saw_runtimes(runtimes)
+        except Unavailable as error:  # only a convenience for later: a full disk must not keep us from looking
+            log.warning("%s", error.message)
     desired = site.journal.desired() or {}
     names = {*site.slots.models(), *desired, *site.journal.notes.models}
     now, opening = site.clock.now(), [windows.parse(text) for text in site.settings.windows]
