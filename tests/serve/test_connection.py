@@ -23,6 +23,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.slow: list = []
+        self.padding = b""
         self.cancelled = 0
 
     def admit(self, request):
@@ -38,7 +39,8 @@ class Echo:
             "query": request.query.decode(),
             "size": request.size,
         }
-        reply(Response(200, json.dumps({**said, "body": b"".join(request.body)[:50].decode("latin-1")}).encode()))
+        told = json.dumps({**said, "body": b"".join(request.body)[:50].decode("latin-1")}).encode()
+        reply(Response(200, told + self.padding))
         return None
 
     def cancel(self) -> None:
@@ -345,3 +347,44 @@ def test_too_many_connections_and_bytes_get_503():
         assert (await read_response(doors[0][0]))[0] == 200
 
     talk(heavy, max_buffered=120_000)
+
+
+def test_a_client_that_never_reads_gets_no_further_answers():
+    async def conversation(connect, app, home):
+        reader, writer = await connect()
+        writer.transport.pause_reading()
+        body = b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n" + b"z" * 30_000
+        app.padding = b" " * 50_000
+        sent = 0
+
+        async def flood():
+            nonlocal sent
+            while True:
+                writer.write(body % sent)
+                sent += 1
+                await writer.drain()
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await flood()
+        (connection,) = home.open
+        held = connection._transport.get_write_buffer_size()
+        assert held < 300_000, held
+        # It starts to read: everything taken is answered, in order.
+        writer.transport.resume_reading()
+        for number in range(sent - 1):
+            assert (await read_response(reader))[2]["path"] == f"/{number}"
+
+    talk(conversation)
+
+
+def test_a_client_that_never_reads_is_cut_off():
+    async def conversation(connect, app, home):
+        _, writer = await connect()
+        writer.transport.pause_reading()
+        app.padding = b" " * (8 << 20)
+        writer.write(GET)
+        await until(lambda: home.open)
+        await until(lambda: not home.open)
+
+    talk(conversation, idle_seconds=0.2)

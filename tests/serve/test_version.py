@@ -48,6 +48,13 @@ def test_faces(device: Device) -> None:
     assert all(bottom > top and right > left for top, left, bottom, right in (item["box"] for item in found))
 
 
+def test_other_faces(device: Device) -> None:
+    digest = device.recognised("real", 1, shared("pairs/yunet_n640_r2/b/model.onnx"))
+    found = asked(LoadedVersion(device.root, "real", digest, 2, 40_000_000), "face.jpg")["detections"]
+    assert len(found) >= 3
+    assert {item["class"] for item in found} == {"face"}
+
+
 def test_classification(device: Device) -> None:
     version = loaded(device, "mobilenet_v1_0.25_128_quant.tflite", {"labels.txt": shared("models/imagenet_labels.txt")})
     classes = asked(version, "cat_720p.jpg")["classes"]

@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._over = False  # nothing more is read
         self._paused = False
+        self._choked = False  # answers wait for the client to read them
         self._offered = False  # the header at hand offers another protocol
         self._pumping = False
         self._raw = 0
@@ -140,7 +141,15 @@ class Connection(asyncio.Protocol):
         self._parser = None
 
     def pause_writing(self) -> None:
+        """The client does not read its answers: it gets no further ones until it does."""
+        self._choked = True
+        self._pause()
         self.deadline = monotonic() + self._settings.idle_seconds
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        if not self._busy:
+            self._next()
 
     # --- httptools
 
@@ -197,7 +206,7 @@ class Connection(asyncio.Protocol):
             self._forget(request)
             raise Refused(failure(Invalid(f"more than {MAX_AHEAD} requests sent ahead")))
         self._ahead.append(request)
-        if self._busy:
+        if self._busy or self._choked:
             self._pause()
         else:
             self._next()
@@ -238,7 +247,7 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Answer the next whole request, if there is one."""
         self._pumping = True
-        while self._ahead and not self._busy:
+        while self._ahead and not self._busy and not self._choked:
             entry = self._ahead.popleft()
             if isinstance(entry, Response):
                 self._write(entry, keep=False, head_only=False)
@@ -248,7 +257,7 @@ class Connection(asyncio.Protocol):
             if self._busy:
                 self._cancel = cancel
         self._pumping = False
-        if not self._busy and not self._over:
+        if not self._busy and not self._over and not self._choked:
             self._await_more()
 
     def _replied(self, request: Request, response: Response) -> None:
@@ -260,7 +269,7 @@ class Connection(asyncio.Protocol):
         refused = self._over and not self._ahead  # the refusal that is to follow is in its place
         keep = request.keep and not (self._home.closing or refused)
         self._write(response, keep=keep, head_only=request.method == "HEAD")
-        if not self._pumping:
+        if not self._pumping and not self._choked:
             self._next()
 
     def _await_more(self) -> None:

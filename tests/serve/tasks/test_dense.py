@@ -136,6 +136,28 @@ def test_nanodet(ask, heads):
     check(ask, "nanodet-heads", outputs, settings=settings)
 
 
+def test_yunet(ask):
+    strides = (8, 16, 32)
+    outputs = {}
+    for stride in strides:
+        count = len(grid((stride,)))
+        for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+            outputs[f"{kind}{stride}"] = np.zeros((1, count, width), np.float32)
+    for stride, (_, score, box) in zip((16, 32), PLANTED, strict=True):
+        column, row = cell_of(stride, box)
+        at = grid((stride,))[stride, column, row]
+        x, y, width, height = centre(box)
+        outputs[f"cls{stride}"][0, at], outputs[f"obj{stride}"][0, at] = score**1.5, score**0.5
+        outputs[f"bbox{stride}"][0, at] = (
+            x / stride - column,
+            y / stride - row,
+            math.log(width / stride),
+            math.log(height / stride),
+        )
+    told = ask("yunet", outputs, picture=PICTURE, size=SIZE, labels=("face",), settings={"threshold": 0.6, "iou": 0.3})
+    assert told["detections"] == [{**one, "class": "face"} for one in expected()]
+
+
 ANCHORS = {16: [(10, 13), (20, 30), (40, 24)], 32: [(30, 60), (60, 45), (80, 50)]}
 
 

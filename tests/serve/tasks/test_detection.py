@@ -91,5 +91,5 @@ def test_every_family_of_recognition_has_its_decoder_or_is_known_to_wait():
     from farshore import formats
     from farshore.serve.tasks import DECODERS
 
-    waiting = {"yunet", "yolov8-seg", "yolov5-seg", "image-to-image"}
+    waiting = {"yolov8-seg", "yolov5-seg", "image-to-image"}
     assert {family.decoder for family in formats.FAMILIES} - set(DECODERS) == waiting

@@ -36,6 +36,7 @@ DECODERS: dict[str, Callable[[Subject], Decoder]] = {
     "yolov8": dense.YoloV8,
     "yolov8-pose": keypoints.YoloPose,
     "yolox": dense.Yolox,
+    "yunet": dense.YuNet,
 }
 
 

@@ -202,6 +202,30 @@ class YoloHeads(_Dense):
                 return head.reshape(3, -1, height, width).transpose(2, 3, 0, 1)
 
 
+class YuNet(_Dense):
+    """Faces: ``cls8``, ``obj8``, ``bbox8`` … one candidate a cell, scored by the geometric mean of class and objectness.
+
+    Format: ShiqiYu/libfacedetection, OpenCV modules/objdetect/src/face_detect.cpp.
+    """
+
+    role = "cls8"
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self._strides = _strides(subject)
+
+    def _candidates(self, outputs: Outputs, size: tuple[int, int]) -> tuple[Floats, Floats]:
+        every = {
+            kind: np.concatenate([outputs[f"{kind}{stride}"].reshape(-1, width) for stride in self._strides])
+            for kind, width in (("cls", 1), ("obj", 1), ("bbox", 4))
+        }
+        x, y, stride = cells(size, self._strides)
+        _fits(len(x), len(every["bbox"]))
+        left, down, width, height = every["bbox"].T
+        placed = np.stack(((x + left) * stride, (y + down) * stride, _exp(width) * stride, _exp(height) * stride), 1)
+        return corners(placed), np.sqrt(every["cls"].clip(0, 1) * every["obj"].clip(0, 1))
+
+
 class RtDetr(_Dense):
     """[1,Q,4+C]: centre and size as fractions, then a score for each class; nothing to suppress (Ultralytics RT-DETR)."""
 
