@@ -533,13 +533,16 @@ def test_a_patch_is_applied_and_a_bad_one_passed_over(make_world):
 
 @pytest.mark.parametrize("seed", [*range(6), *(pytest.param(n, marks=pytest.mark.deep) for n in range(6, 200))])
 def test_bad_weather(make_world, seed):
-    """Lost requests, lost answers, cuts, kills, reboots and changes of mind: in the end all agree."""
+    """Lost requests, lost answers, cuts, kills, reboots, versions that are no good, a server that comes and goes, changes of
+    mind: in the end all agree.
+    """
     chance = random.Random(seed)
     world = make_world(slice=1.0, poll=5.0)
     versions = [
         world.hub.publish(release(version=number, size=chance.randrange(1, 300_000))) for number in (1, 2, 3, 4)
     ]
     world.server.unfit.add(versions[2].digest)
+    world.server.crashing.add(versions[1].digest)
     running(world, versions[0])
     world.link.chance = chance
     for _ in range(12):
@@ -547,11 +550,16 @@ def test_bad_weather(make_world, seed):
         world.link.cuts = [chance.randrange(200_000) for _ in range(chance.randrange(4))]
         world.link.rate = chance.choice([None, 2_000, 50_000])
         world.hub.desire(DEVICE, chance.choice(versions))
+        world.server.up = chance.random() < 0.8
+        world.server.forgetful = chance.random() < 0.2
         world.run(chance.uniform(0, 60))
+        if chance.random() < 0.2:
+            world.server.restart()
         if chance.random() < 0.3:
             chance.choice([world.start_agent, world.reboot])()
         assert world.current() is not None and world.current() != versions[2].digest
         world.slots.verify(world.slots.current("detector"))
+    world.server.up = True
     world.link.lose_before = world.link.lose_after = 0.0
     world.link.cuts, world.link.rate = [], None
     world.hub.desire(DEVICE, versions[3])
