@@ -4,17 +4,18 @@
 #define FARSHORE_VALUES_H
 
 #include <math.h>
+#include <stddef.h>
 
 #include "_coder.h"
 
 enum { KIND_INT = 0, KIND_FLOAT = 1 };
-enum { HAS_BASE = 1, FLAG_ZERO = 2, FLAG_EQUAL = 4 };
+enum { HAS_BASE = 1, FLAG_ZERO = 2, FLAG_EQUAL = 4, FLAG_NEAR = 8 };
 
 typedef struct {
     int kind, bits;             /* grid: bits per value after the dropped ones */
     int mantissa, bias, shift;  /* float grids: mantissa bits, exponent bias, dropped low bits */
     double zero;                /* integer grids: the grid index that stands for 0 */
-    int rows, cols;             /* traversal: column by column, `rows` values each */
+    int rows, cols, period;     /* traversal: column by column, `rows` values each; period: distance of kindred columns */
     int flags, joints, detail;  /* joint models (0: none); whether all distributions are mixed */
     double scale, size;         /* first guesses: mean |difference|, mean |value| */
     double prior;               /* joint: own variance before anything is seen, in rows */
@@ -100,6 +101,7 @@ static inline int flat(const Spec *s, uint64_t low, uint64_t high) {
 #define NODES (BINS + WIDTHS)
 #define STAGES 4
 #define SHAPES 9                /* distributions */
+#define LIGHT_SHAPES 2          /* of these, without detail */
 #define COUNTERS 3
 #define OTHERS (COUNTERS + 1)   /* votes before the distributions': counters, and a constant */
 #define VOTES (OTHERS + SHAPES)
@@ -112,7 +114,7 @@ typedef struct {
     Counter zero[256 * 4], zero_sign[4], equal[64];
 } Model;
 
-static const int32_t first_weights[VOTES] = {9000, 5000, 5000, 0, 18000, 9000, 12000, 6000, 5000, 3000, 5000, 3000, 2000};
+static const int32_t first_weights[VOTES] = {9000, 5000, 5000, 0, 30000, 6000, 9000, 6000, 9000, 3000, 5000, 3000, 2000};
 static double quantile[BINS + 1]; /* thresholds of the tree, in scales from the expected value */
 
 static void make_quantiles(void) {
@@ -144,16 +146,23 @@ static void model_start(Model *m) {
 /* ---- one matrix ---------------------------------------------------------------------------------------------- */
 
 #define MOST_JOINTS 3
+#define NEIGHBOURS 16
+#define MOST_FEATURES (MOST_JOINTS + NEIGHBOURS)
 #define MOST_JOINT_ROWS 1024
 #define TINY 1e-36
+/* Wider vectors where the machine has them; the same operations on each element, so the same bits. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
 
 typedef struct {
     double sab, saa;            /* base·value, base·base: the row's factor */
     double sum[4];              /* of |value - expected| under each expectation */
-    double scale;               /* of the residual */
+    double scale, by_scale;     /* of the residual; its reciprocal */
     double log_near, log_size;  /* running log2 |residual|, |value| */
     double last, last2;         /* log2 |residual|, newest first */
-    double seen;
     double x;                   /* the residual in this column, for the joint models */
     int equal;                  /* how many values just equalled the base */
 } Row;
@@ -174,12 +183,17 @@ typedef struct {
     double sum[4], seen;        /* of the tensor: |value - expected| under each expectation */
     double near, relative;      /* running |residual|, and relative to the expectation */
     double tab, taa, tn;        /* the tensor's factor */
-    double column[4], column_seen, column_log;
+    double column[4], column_log, column_residual;
     int equal_column;
-    double weight[MOST_JOINTS], spread[MOST_JOINTS][MOST_JOINTS], x[MOST_JOINTS];
+    double weight[MOST_FEATURES], spread[MOST_FEATURES][MOST_FEATURES], x[MOST_FEATURES];
+    double factor, mean[4], seen_rows, by_row, by_seen, slow, row_rate, by_mean; /* fixed for a column */
+    double *by_place;           /* 1/(i + 8), 1/(i + 4), 1/(i + 6) for place i of a column */
+    int features;               /* of the regression: the joint models' expectations, then neighbours */
+    const double *a;
+    double *residual;           /* scaled residuals in traversal order, for neighbours */
     double fit[6], f[6], log_mean, size_mean;
     /* the value at hand */
-    double base, m1, m2, guess, rate[4], miss[4], fitted, scale, log_e2;
+    double base, m1, m2, guess, log_base, rate[4], miss[4], fitted, scale, log_e2;
     double mu[SHAPES], inverse[SHAPES];
     const double *cdf[SHAPES];
     int shapes;
@@ -200,7 +214,7 @@ static double regression_guess(State *st, int n) {
 }
 
 static void regression_learn(State *st, int n, double error) {
-    double k[MOST_JOINTS], over = 1.0;
+    double k[MOST_FEATURES], over = 1.0;
     for (int i = 0; i < n; i++) k[i] = 0.0;
     for (int j = 0; j < n; j++) {
         double x = st->x[j];
@@ -228,14 +242,14 @@ static void joint_start(double *factor, int R, double prior) {
 }
 
 /* Row i turned out as x: what the rows below may expect now. */
-static void joint_add(const Joint *joint, double x, int i, int R) {
+WIDE static void joint_add(const Joint *joint, double x, int i, int R) {
     const double *f = joint->factor + (size_t)i * R;
     double *expected = joint->expected, z = (x - expected[i]) / f[i];
     for (int j = i + 1; j < R; j++) expected[j] = expected[j] + f[j] * z;
 }
 
 /* A whole column x (spent here): rank-one update of the factor. */
-static void joint_learn(double *factor, double *x, int R) {
+WIDE static void joint_learn(double *factor, double *x, int R) {
     for (int i = 0; i < R; i++) {
         double *f = factor + (size_t)i * R, d = f[i], xi = x[i], r = sqrt(d * d + xi * xi), s = xi / d, by = d / r, c = r / d;
         f[i] = r;
@@ -310,6 +324,9 @@ static uint64_t code_index(State *st, uint64_t value, double mu, double scale, i
         uint64_t um;
         double edge;
         int tree = last - first > 1, middle = (first + last) >> 1, context;
+        double width = high_edge - low_edge;
+        int even = flat(s, low, high);
+        if (even && width < 0.5 * scale) break;
         if (tree) {
             um = index_of(s, mu + quantile[middle] * scale);
             if (um <= low) {
@@ -325,9 +342,6 @@ static uint64_t code_index(State *st, uint64_t value, double mu, double scale, i
             edge = edge_at(s, um);
             context = node;
         } else {
-            double width = high_edge - low_edge;
-            int even = flat(s, low, high);
-            if (even && width < 0.125 * scale) break;
             um = low + ((high - low) >> 1) + 1;
             edge = edge_at(s, um);
             if (even) {
@@ -381,6 +395,32 @@ static int code_flag(Coder *c, Counter *counter, int bit, int limit) {
 
 static double exp2_of(double x) { return ex((int32_t)(clamp(x, -400.0, 400.0) * 1024.0)); }
 
+/* Residuals and base values around (column t, row i), those of the base on all sides. */
+static void gather(State *st, int t, int i) {
+    const Spec *s = st->s;
+    const size_t R = (size_t)s->rows, at = (size_t)t * R + (size_t)i, p = (size_t)s->period * R;
+    const double *r = st->residual + at, *a = st->a + at;
+    const int left = t > 0, right = t + 1 < s->cols, up = i > 0, down = i + 1 < s->rows, kin = s->period > 1 && t >= s->period;
+    const double by = 1.0 / (st->row[i].sum[3] * st->slow + 1e-30);
+    double *x = st->x + s->joints;
+    x[0] = left ? r[-(ptrdiff_t)R] : 0.0;
+    x[1] = t > 1 ? r[-2 * (ptrdiff_t)R] : 0.0;
+    x[2] = t > 2 ? r[-3 * (ptrdiff_t)R] : 0.0;
+    x[3] = up ? r[-1] : 0.0;
+    x[4] = i > 1 ? r[-2] : 0.0;
+    x[5] = i > 2 ? r[-3] : 0.0;
+    x[6] = left && up ? r[-(ptrdiff_t)R - 1] : 0.0;
+    x[7] = left && down ? r[-(ptrdiff_t)R + 1] : 0.0;
+    x[8] = kin ? r[-(ptrdiff_t)p] : 0.0;
+    x[9] = kin && t >= 2 * s->period ? r[-2 * (ptrdiff_t)p] : 0.0;
+    x[10] = st->column_residual * st->by_place[2 * s->rows + i];
+    x[11] = clamp(a[0] * by, -4.0, 4.0);
+    x[12] = left ? clamp(a[-(ptrdiff_t)R] * by, -4.0, 4.0) : 0.0;
+    x[13] = right ? clamp(a[R] * by, -4.0, 4.0) : 0.0;
+    x[14] = up ? clamp(a[-1] * by, -4.0, 4.0) : 0.0;
+    x[15] = down ? clamp(a[1] * by, -4.0, 4.0) : 0.0;
+}
+
 static inline double size_of(double x) { return x < 0.0 ? -x : x; }
 
 static void state_start(State *st) {
@@ -391,6 +431,10 @@ static void state_start(State *st) {
         memset(r, 0, sizeof *r);
         r->saa = 1e-30;
         r->scale = s->scale;
+        r->by_scale = 1.0 / s->scale;
+        st->by_place[i] = 1.0 / ((double)i + 8.0);
+        st->by_place[s->rows + i] = 1.0 / ((double)i + 4.0);
+        st->by_place[2 * s->rows + i] = 1.0 / ((double)i + 6.0);
         r->log_near = r->last = r->last2 = log_scale;
         r->log_size = log_size;
     }
@@ -404,51 +448,56 @@ static void state_start(State *st) {
     st->size_mean = log_size;
     static const double fit[6] = {0.7, 0.6, 0.08, 0.05, 0.05, 0.0};
     memcpy(st->fit, fit, sizeof fit);
-    for (int i = 0; i < s->joints; i++) {
-        st->weight[i] = 1.0 / s->joints;
-        for (int j = 0; j < s->joints; j++) st->spread[i][j] = i == j ? 0.002 : 0.0;
+    st->features = s->joints + (s->flags & FLAG_NEAR ? NEIGHBOURS : 0);
+    for (int i = 0; i < st->features; i++) {
+        st->weight[i] = i < s->joints ? 1.0 / s->joints : 0.0;
+        for (int j = 0; j < st->features; j++) st->spread[i][j] = i == j ? 0.002 : 0.0;
     }
     for (int k = 0; k < s->joints; k++) joint_start(st->joint[k].factor, s->rows, s->prior * joint_prior[k]);
-    st->shapes = s->detail ? SHAPES : 5;
+    st->shapes = s->detail ? SHAPES : LIGHT_SHAPES;
 }
 
 /* What the value at (row i, base) may be: three centres, and how far off each is wont to be. */
-static void expect(State *st, int i) {
+static void expect(State *st, int t, int i) {
     const Spec *s = st->s;
     Row *r = &st->row[i];
     const int based = s->flags & HAS_BASE;
     double base = st->base, m1 = 0.0;
     if (based) {
-        double k0 = st->tn > 0.0 ? 40.0 * st->taa / st->tn : 1.0, factor = (st->tab + k0) / (st->taa + k0);
-        double k1 = r->seen > 0.0 ? 1.5 * r->saa / r->seen : 1.0;
-        m1 = clamp((r->sab + k1 * factor) / (r->saa + k1) * base, -1e30, 1e30);
+        double k1 = st->seen_rows > 0.0 ? 1.5 * r->saa * st->by_seen : 1.0;
+        m1 = clamp((r->sab + k1 * st->factor) / (r->saa + k1) * base, -1e30, 1e30);
     }
     st->guess = 0.0;
     for (int k = 0; k < s->joints; k++) st->x[k] = clamp(st->joint[k].expected[i], -6.0, 6.0);
-    if (s->joints) st->guess = regression_guess(st, s->joints);
+    if (s->flags & FLAG_NEAR) gather(st, t, i);
+    if (st->features == 1) /* one expectation needs no weights */
+        st->guess = st->x[0];
+    else if (st->features)
+        st->guess = regression_guess(st, st->features);
     double m2 = m1 + st->guess * r->scale, e[4];
-    double by_column = 1.0 / (st->column_seen + 8.0), by_row = 1.0 / (r->seen + 3.0);
-    for (int k = 0; k < 4; k++) { /* row x column x tensor */
-        st->rate[k] = (r->sum[k] + (st->sum[k] / st->seen + TINY) * 3.0) * by_row;
+    double by_column = st->by_place[i];
+    for (int k = s->detail ? 0 : 2; k < 4; k++) { /* row x column x tensor */
+        st->rate[k] = (r->sum[k] + st->mean[k] * 3.0) * st->by_row;
         e[k] = st->rate[k] * ((st->column[k] + 8.0) * by_column);
     }
     double *f = st->f; /* the same in factors of two, put together by weights that are learnt */
-    f[0] = (r->seen > 0.0 ? r->log_near : st->log_mean) - st->log_mean;
-    f[1] = st->column_log / (st->column_seen + 4.0);
+    f[0] = (st->seen_rows > 0.0 ? r->log_near : st->log_mean) - st->log_mean;
+    f[1] = st->column_log * st->by_place[s->rows + i];
     f[2] = clamp(r->last - st->log_mean, -4.0, 4.0);
     f[3] = i > 0 ? clamp(r[-1].last - st->log_mean, -4.0, 4.0) : 0.0;
-    f[4] = clamp(LOG2((based ? size_of(base) : 0.0) + TINY) - st->size_mean, -6.0, 3.0);
+    st->log_base = LOG2((based ? size_of(base) : 0.0) + TINY);
+    f[4] = clamp(st->log_base - st->size_mean, -6.0, 3.0);
     f[5] = clamp(r->last2 - st->log_mean, -4.0, 4.0);
     double fitted = st->log_mean;
     for (int k = 0; k < 6; k++) fitted = fitted + st->fit[k] * f[k];
     double scale = exp2_of(fitted + 0.6);
-    if (r->seen <= 4.0) scale = clamp(scale, 0.15 * e[2], 6.0 * e[2]);
+    if (st->seen_rows <= 4.0) scale = clamp(scale, 0.15 * e[2], 6.0 * e[2]);
     shape_set(st, 0, m2, scale, 1);
-    shape_set(st, 1, m2, scale, 0);
-    shape_set(st, 2, m2, e[2], 1);
-    shape_set(st, 3, m1, e[1], 0);
-    shape_set(st, 4, 0.0, e[3], 1);
+    shape_set(st, 1, 0.0, e[3], 1);
     if (s->detail) {
+        shape_set(st, 2, m2, e[2], 1);
+        shape_set(st, 3, m1, e[1], 0);
+        shape_set(st, 4, m2, scale, 0);
         shape_set(st, 5, base, e[0], 0);
         shape_set(st, 6, m2, 0.5 * st->near + 0.5 * exp2_of(0.5 * r->last + 0.5 * r->last2) + TINY, 0);
         shape_set(st, 7, m2, size_of(m1) * st->relative + TINY, 0);
@@ -467,7 +516,7 @@ static int code_flags(State *st, Row *r, uint64_t *value, uint64_t expected) {
     Model *m = st->m;
     const uint64_t zero = index_of(s, 0.0), minus = zero - (s->kind == KIND_FLOAT);
     if (s->flags & FLAG_ZERO) {
-        double mean = st->sum[3] / st->seen + TINY, size = s->flags & HAS_BASE ? size_of(st->base) : st->rate[3];
+        double mean = st->mean[3], size = s->flags & HAS_BASE ? size_of(st->base) : st->rate[3];
         int q = quantised(LOG2(size / mean + 1e-6), 16.0, 128) + 64;
         if (code_flag(st->c, &m->zero[q], *value == zero || *value == minus, 255)) {
             int negative = s->kind == KIND_FLOAT && code_flag(st->c, &m->zero_sign[st->base < 0.0], *value == minus, 255);
@@ -502,49 +551,74 @@ static uint64_t code_value(State *st, Row *r, int t, uint64_t value) {
     return code_index(st, value, st->m2, st->scale, set, q, expected, context);
 }
 
-static void learn_value(State *st, Row *r, int i, uint64_t value) {
+static void learn_value(State *st, Row *r, int t, int i, uint64_t value) {
     const Spec *s = st->s;
     double b = value_at(s, value), cell = 0.3 * (value < grid_top(s) ? value_at(s, value + 1) - b : 0.0);
     if (!(b > -1e30 && b < 1e30)) b = st->m1, cell = 0.0;
     double miss[4] = {b - st->base, b - st->m1, b - st->m2, b};
     for (int k = 0; k < 4; k++) {
-        double x = size_of(miss[k]), over = x / (st->rate[k] + TINY);
+        double x = size_of(miss[k]);
         miss[k] = x;
-        st->column[k] = st->column[k] + (over > 8.0 ? 8.0 : over);
         r->sum[k] = r->sum[k] + x;
         st->sum[k] = st->sum[k] + x;
     }
-    st->column_seen = st->column_seen + 1.0;
+    for (int k = s->detail ? 0 : 2; k < 4; k++) {
+        double over = miss[k] / (st->rate[k] + TINY);
+        st->column[k] = st->column[k] + (over > 8.0 ? 8.0 : over);
+    }
     st->seen = st->seen + 1.0;
-    st->near = st->near + (miss[2] - st->near) * 0.12;
-    double ratio = miss[2] / (size_of(st->m1) + TINY);
-    st->relative = st->relative + ((ratio > 3.0 ? 3.0 : ratio) - st->relative) * 0.004;
+    if (s->detail) {
+        st->near = st->near + (miss[2] - st->near) * 0.12;
+        double ratio = miss[2] / (size_of(st->m1) + TINY);
+        st->relative = st->relative + ((ratio > 3.0 ? 3.0 : ratio) - st->relative) * 0.004;
+        r->log_size = r->log_size + (LOG2(miss[3] + cell + TINY) - r->log_size) * st->row_rate;
+    }
     double x = LOG2(miss[2] + cell + 1e-3 * st->rate[2] + TINY), error = clamp(x - st->fitted, -4.0, 4.0), square = 1.0;
     for (int k = 0; k < 6; k++) square = square + st->f[k] * st->f[k];
     double step = 0.003 * error / square;
     for (int k = 0; k < 6; k++) st->fit[k] = st->fit[k] + step * st->f[k];
-    double slow = 1.0 / (r->seen + 1.0), mean_rate = 1.0 / (st->seen < 2000.0 ? st->seen : 2000.0);
-    if (slow < 0.04) slow = 0.04;
-    r->log_near = r->log_near + (x - r->log_near) * slow;
-    r->log_size = r->log_size + (LOG2(miss[3] + cell + TINY) - r->log_size) * slow;
-    st->log_mean = st->log_mean + (x - st->log_mean) * mean_rate;
-    double size = s->flags & HAS_BASE ? size_of(st->base) : 0.0;
-    st->size_mean = st->size_mean + (LOG2(size + TINY) - st->size_mean) * mean_rate;
+    r->log_near = r->log_near + (x - r->log_near) * st->row_rate;
+    st->log_mean = st->log_mean + (x - st->log_mean) * st->by_mean;
+    st->size_mean = st->size_mean + (st->log_base - st->size_mean) * st->by_mean;
     st->column_log = st->column_log + clamp(x - st->fitted + st->fit[1] * st->f[1], -3.0, 3.0);
     r->last2 = r->last;
     r->last = x;
-    if (s->joints) {
-        double n = (b - st->m1) / r->scale;
-        regression_learn(st, s->joints, clamp(n, -6.0, 6.0) - st->guess);
+    if (st->features) {
+        double n = (b - st->m1) * r->by_scale;
+        if (st->features > 1) regression_learn(st, st->features, clamp(n, -6.0, 6.0) - st->guess);
         for (int k = 0; k < s->joints; k++) joint_add(&st->joint[k], n, i, s->rows);
         r->x = clamp(n, -4.0, 4.0);
+        if (s->flags & FLAG_NEAR) {
+            n = clamp(n, -6.0, 6.0);
+            st->residual[(size_t)t * (size_t)s->rows + (size_t)i] = n;
+            st->column_residual = st->column_residual + n;
+        }
     }
     r->sab = r->sab + st->base * b;
     r->saa = r->saa + st->base * st->base;
     st->tab = st->tab + st->base * b;
     st->taa = st->taa + st->base * st->base;
     st->tn = st->tn + 1.0;
-    r->seen = r->seen + 1.0;
+}
+
+static void column_start(State *st, int t) {
+    const Spec *s = st->s;
+    double k0 = st->tn > 0.0 ? 40.0 * st->taa / st->tn : 1.0;
+    st->factor = (st->tab + k0) / (st->taa + k0);
+    st->seen_rows = (double)t;
+    st->by_seen = t > 0 ? 1.0 / (double)t : 0.0;
+    st->by_row = 1.0 / ((double)t + 3.0);
+    st->slow = 1.0 / ((double)t + 1.0);
+    st->row_rate = st->slow < 0.04 ? 0.04 : st->slow;
+    st->by_mean = 1.0 / (st->seen < 2000.0 ? st->seen : 2000.0);
+    for (int k = 0; k < 4; k++) {
+        st->mean[k] = st->sum[k] / st->seen + TINY;
+        st->column[k] = 0.0;
+    }
+    st->column_log = st->column_residual = 0.0;
+    st->equal_column = 0;
+    for (int k = 0; k < s->joints; k++)
+        for (int i = 0; i < s->rows; i++) st->joint[k].expected[i] = 0.0;
 }
 
 static void column_end(State *st, int t) {
@@ -553,9 +627,11 @@ static void column_end(State *st, int t) {
         for (int i = 0; i < s->rows; i++) st->work[i] = st->row[i].x;
         joint_learn(st->joint[k].factor, st->work, s->rows);
     }
+    double mean = st->sum[1] / st->seen, by = 1.2533 / ((double)t + 5.0);
     for (int i = 0; i < s->rows; i++) { /* 1.2533: from the mean magnitude to a normal distribution's deviation */
         Row *r = &st->row[i];
-        r->scale = 1.2533 * (r->sum[1] + st->sum[1] / st->seen * 4.0) / (r->seen + 4.0) + TINY;
+        r->scale = (r->sum[1] + mean * 4.0) * by + TINY;
+        r->by_scale = 1.0 / r->scale;
     }
     if (st->seen > 40000.0) {
         for (int k = 0; k < 4; k++) st->sum[k] = st->sum[k] * 0.5;
@@ -567,34 +643,36 @@ static int code_matrix(Coder *c, Model *m, const Spec *s, uint64_t *u, const dou
     const size_t R = (size_t)s->rows, J = (size_t)s->joints;
     State *st = calloc(1, sizeof *st);
     Row *row = malloc(sizeof(Row) * R);
-    double *room = malloc(sizeof(double) * (J * R * R + J * R + R));
-    int fine = st && row && room;
+    double *room = malloc(sizeof(double) * (J * R * R + J * R + 4 * R));
+    double *residual = malloc(s->flags & FLAG_NEAR ? sizeof(double) * R * (size_t)s->cols : 1);
+    int fine = st && row && room && residual;
     if (fine) {
         st->s = s;
         st->c = c;
         st->m = m;
         st->row = row;
+        st->a = a;
+        st->residual = residual;
         st->work = room + J * R * R + J * R;
+        st->by_place = st->work + R;
         for (size_t k = 0; k < J; k++) st->joint[k] = (Joint){room + k * R * R, room + J * R * R + k * R};
         state_start(st);
     }
     for (int t = 0; fine && t < s->cols && !c->failed; t++) {
-        for (int k = 0; k < 4; k++) st->column[k] = 0.0;
-        st->column_seen = st->column_log = 0.0;
-        st->equal_column = 0;
-        for (size_t k = 0; k < J * R; k++) room[J * R * R + k] = 0.0;
+        column_start(st, t);
         for (int i = 0; i < s->rows; i++) {
             size_t at = (size_t)t * R + (size_t)i;
             st->base = a[at];
-            expect(st, i);
+            expect(st, t, i);
             u[at] = code_value(st, &row[i], t, u[at]);
-            learn_value(st, &row[i], i, u[at]);
+            learn_value(st, &row[i], t, i, u[at]);
         }
         column_end(st, t);
     }
     free(st);
     free(row);
     free(room);
+    free(residual);
     return fine;
 }
 

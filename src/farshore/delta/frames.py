@@ -84,7 +84,8 @@ class Piece:
         order: 0: the file holds row after row; 1: column after column.
         shift: dropped low bits.
         zero: integers: the value that stands for 0.
-        flags: the kernel's (2 zeros are flagged, 4 equals are flagged).
+        period: distance of columns of one kind (places of a kernel).
+        flags: the kernel's (2 zeros are flagged, 4 equals are flagged, 8 neighbours are looked at).
         joints: models of the rows as jointly normal (0: none).
         detail: 1: all distributions are mixed.
         model: which of the coder's models learns here.
@@ -112,6 +113,7 @@ class Piece:
     order: int = 0
     shift: int = 0
     zero: int = 0
+    period: int = 0
     flags: int = 0
     joints: int = 0
     detail: int = 1
@@ -297,7 +299,7 @@ _NUMBERS = tuple(
 )  # fmt: skip
 _LIMITS = {
     "dtype": (0, len(GRIDS) - 1), "rows": (1, MOST_VALUES), "cols": (1, MOST_VALUES), "order": (0, 1), "shift": (0, 52),
-    "zero": (-(1 << 31), 1 << 32), "flags": (0, 6), "joints": (0, 3), "detail": (0, 1),
+    "zero": (-(1 << 31), 1 << 32), "period": (0, MOST_VALUES), "flags": (0, 14), "joints": (0, 3), "detail": (0, 1),
     "model": (0, MODELS - 1), "scale": (-120, 120), "size": (-120, 120), "prior": (-8, 8), "source": (NOTHING, 15),
     "source_dtype": (0, len(GRIDS) - 1), "source_order": (0, 1), "source_rows": (0, MOST_VALUES),
     "source_zero": (-(1 << 31), 1 << 32), "rounds": (0, 1), "folds": (0, MOST_VALUES), "fold": (0, 2), "factor": (0, (1 << 33) - 1), "source_axis": (0, 2), "target_axis": (0, 2),

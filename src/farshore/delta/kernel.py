@@ -11,8 +11,8 @@ try:
 except ImportError:  # built without a compiler
     _kernel = None
 
-Spec = tuple[int, int, int, int, int, float, int, int, int, int, int, float, float, float]
-"""kind, bits, mantissa, bias, shift, zero, rows, cols, flags, joints, detail, scale, size, prior."""
+Spec = tuple[int, int, int, int, int, float, int, int, int, int, int, int, float, float, float]
+"""kind, bits, mantissa, bias, shift, zero, rows, cols, period, flags, joints, detail, scale, size, prior."""
 
 
 Bytes = bytes  # `Coder.bytes` hides the type inside the class

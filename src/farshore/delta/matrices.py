@@ -87,7 +87,7 @@ def spec_of(piece: Piece) -> Spec:
     flags = piece.flags | (HAS_BASE if piece.source != NOTHING else 0)
     return (
         grid.kind, grid.bits - piece.shift, grid.mantissa, grid.bias, piece.shift, float(piece.zero - grid.lowest),
-        piece.rows, piece.cols, flags, piece.joints, piece.detail, 2.0**piece.scale, 2.0**piece.size,
+        piece.rows, piece.cols, piece.period, flags, piece.joints, piece.detail, 2.0**piece.scale, 2.0**piece.size,
         2.0 ** (piece.prior - 2),
     )  # fmt: skip
 

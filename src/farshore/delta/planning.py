@@ -24,7 +24,7 @@ SMALL = 1 << 16
 LEAST_COPY = 256
 LEAST_TENSOR_COPY = 64
 LARGE_REST = 1 << 20
-TRIAL = 1 << 14
+TRIAL = {"default": 1 << 13, "max": 1 << 15}
 """Values that a way of expecting is tried on."""
 MOST_ROWS = 256
 """Rows of one block of a tensor that is too large for one matrix."""
@@ -268,7 +268,7 @@ class _Maker:
             shift=trailing_zeros(self.grid, self.tensor.bytes, self.tensor.count), zero=self._zero(self.tensor),
             model=(0 if floats else 2) + (4 if vector else 0),
         )  # fmt: skip
-        choices = [*self._choices(piece), *self._related_choices(piece, related)]
+        choices = [*self._choices(replace(piece, period=self._period())), *self._related_choices(piece, related)]
         return self._best([_measured(self._tuned(choice), self.tensor, self.fetch) for choice in choices])
 
     def _related_choices(self, piece: Piece, related: Sequence[Relation]) -> list[Piece]:
@@ -296,9 +296,19 @@ class _Maker:
             choices = [c for c in choices if c.source != NOTHING]
             if not is_vector(self.tensor):
                 choices = [c for c in choices if c.scale <= alike.scale + 1]
-        if len(choices) == 1 or self.tensor.count > MOST_VALUES:
+        if self.tensor.count > MOST_VALUES or (len(choices) == 1 and self.level != "max"):
             return alike
-        return min(choices, key=lambda c: trial(c, self.tensor.bytes, self.fetch, TRIAL))
+        if self.level == "max" and self.layout.rows > 1:
+            choices += [replace(c, flags=c.flags | 8) for c in choices]
+        return min(choices, key=lambda c: trial(c, self.tensor.bytes, self.fetch, TRIAL[self.level]))
+
+    def _period(self) -> int:
+        """Columns from one input channel to the next: a kernel's places lie side by side in one order or the other."""
+        shape, layout = self.tensor.segment.shape, self.layout
+        if len(shape) < 3 or layout.rows == 1:
+            return 0
+        period = math.prod(shape[2:]) if layout.axis == 0 else shape[-2]
+        return period if 1 < period < layout.cols else 0
 
     def _zero(self, tensor: Tensor) -> int:
         grid, quant = GRIDS[BY_NAME[tensor.segment.dtype]], tensor.segment.quant

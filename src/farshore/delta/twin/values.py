@@ -30,13 +30,14 @@ from farshore.delta.twin.tables import (
     mix,
 )  # fmt: skip
 
-HAS_BASE, FLAG_ZERO, FLAG_EQUAL = 1, 2, 4
+HAS_BASE, FLAG_ZERO, FLAG_EQUAL, FLAG_NEAR = 1, 2, 4, 8
 BINS, WIDTHS, DEPTHS = 64, 40, 16
 NODES = BINS + WIDTHS
-STAGES, SHAPES, OTHERS = 4, 9, 4
+STAGES, SHAPES, LIGHT_SHAPES = 4, 9, 2
 SLOTS = 1 << 14
+NEIGHBOURS = 16
 TINY = 1e-36
-FIRST_WEIGHTS = (9000, 5000, 5000, 0, 18000, 9000, 12000, 6000, 5000, 3000, 5000, 3000, 2000)
+FIRST_WEIGHTS = (9000, 5000, 5000, 0, 30000, 6000, 9000, 6000, 9000, 3000, 5000, 3000, 2000)
 JOINT_PRIOR = (1.0, 0.2, 5.0)
 _U32 = 0xFFFFFFFF
 
@@ -102,10 +103,11 @@ def _cdf(table: list[float], z: float) -> float:
 
 
 class _Row:
-    __slots__ = ("equal", "last", "last2", "log_near", "log_size", "saa", "sab", "scale", "seen", "sum", "x")
+    __slots__ = ("by_scale", "equal", "last", "last2", "log_near", "log_size", "saa", "sab", "scale", "sum", "x")
 
     def __init__(self, scale: float, log_scale: float, log_size: float) -> None:
-        self.sab, self.saa, self.scale, self.seen, self.x, self.equal = 0.0, 1e-30, scale, 0.0, 0.0, 0
+        self.sab, self.saa, self.scale, self.x, self.equal = 0.0, 1e-30, scale, 0.0, 0
+        self.by_scale = 1.0 / scale
         self.sum = [0.0] * 4
         self.log_near = self.last = self.last2 = log_scale
         self.log_size = log_size
@@ -178,18 +180,24 @@ class Matrix:
         kind, bits, mantissa, bias, shift = (int(x) for x in spec[:5])
         self.c, self.m = coder, model
         self.grid = Grid(kind, bits, mantissa, bias, shift, spec[5])
-        self.rows, self.cols, self.flags, self.joints, detail = (int(x) for x in spec[6:11])
-        scale, size, prior = spec[11:]
+        self.rows, self.cols, self.period, self.flags, self.joints, detail = (int(x) for x in spec[6:12])
+        scale, size, prior = spec[12:]
         self.based = bool(self.flags & HAS_BASE)
-        self.shapes = SHAPES if detail else 5
+        self.detail = bool(detail)
+        self.shapes = SHAPES if detail else LIGHT_SHAPES
+        self.used = range(0 if detail else 2, 4)
+        self.rate = [0.0] * 4
         self.row = [_Row(scale, log2(scale), log2(size)) for _ in range(self.rows)]
         self.sum = [scale, scale, scale, size]
         self.seen, self.near, self.relative = 1.0, scale, 0.1
         self.tab, self.taa, self.tn = 0.0, 1e-30, 0.0
         self.log_mean, self.size_mean = log2(scale), log2(size)
         self.fit = [0.7, 0.6, 0.08, 0.05, 0.05, 0.0]
-        self.weight = [1.0 / max(self.joints, 1)] * self.joints
-        self.spread = [[0.002 if i == j else 0.0 for j in range(self.joints)] for i in range(self.joints)]
+        self.near_too = bool(self.flags & FLAG_NEAR)
+        self.features = self.joints + (NEIGHBOURS if self.near_too else 0)
+        self.weight = [1.0 / self.joints if i < self.joints else 0.0 for i in range(self.features)]
+        self.spread = [[0.002 if i == j else 0.0 for j in range(self.features)] for i in range(self.features)]
+        self.residual: list[float] = []
         self.factor = []
         for k in range(self.joints):
             factor = np.zeros((self.rows, self.rows))
@@ -199,64 +207,107 @@ class Matrix:
 
     def code(self, u: NDArray[np.uint64], a: list[float]) -> None:
         """Code all values, column by column."""
+        self.a = a
         at = 0
         for t in range(self.cols):
-            self.column = [0.0] * 4
-            self.column_seen = self.column_log = 0.0
-            self.equal_column = 0
-            self.expected = [np.zeros(self.rows) for _ in range(self.joints)]
+            self._column_start(t)
             for i in range(self.rows):
                 self.base = a[at]
                 row = self.row[i]
-                self._expect(row, i)
+                self._expect(row, t, i)
                 value = self._value(row, t, int(u[at]))
                 u[at] = value
                 self._learn(row, i, value)
                 at += 1
             self._column_end(t)
 
-    def _expect(self, r: _Row, i: int) -> None:
+    def _column_start(self, t: int) -> None:
+        k0 = 40.0 * self.taa / self.tn if self.tn > 0.0 else 1.0
+        self.factor_all = (self.tab + k0) / (self.taa + k0)
+        self.seen_rows = float(t)
+        self.by_seen = 1.0 / float(t) if t > 0 else 0.0
+        self.by_row = 1.0 / (float(t) + 3.0)
+        self.slow = 1.0 / (float(t) + 1.0)
+        self.row_rate = max(self.slow, 0.04)
+        self.by_mean = 1.0 / min(self.seen, 2000.0)
+        self.mean = [x / self.seen + TINY for x in self.sum]
+        self.column = [0.0] * 4
+        self.column_log = self.column_residual = 0.0
+        self.equal_column = 0
+        self.expected = [np.zeros(self.rows) for _ in range(self.joints)]
+
+    def _expect(self, r: _Row, t: int, i: int) -> None:
         base, m1 = self.base, 0.0
         if self.based:
-            k0 = 40.0 * self.taa / self.tn if self.tn > 0.0 else 1.0
-            factor = (self.tab + k0) / (self.taa + k0)
-            k1 = 1.5 * r.saa / r.seen if r.seen > 0.0 else 1.0
-            m1 = clamp((r.sab + k1 * factor) / (r.saa + k1) * base, -1e30, 1e30)
+            k1 = 1.5 * r.saa * self.by_seen if self.seen_rows > 0.0 else 1.0
+            m1 = clamp((r.sab + k1 * self.factor_all) / (r.saa + k1) * base, -1e30, 1e30)
         self.x = [clamp(float(expected[i]), -6.0, 6.0) for expected in self.expected]
+        if self.near_too:
+            self.x += self._gather(r, t, i)
         self.guess = 0.0
-        if self.joints:
+        if self.features == 1:
+            self.guess = self.x[0]
+        elif self.features:
             total = 0.0
             for weight, x in zip(self.weight, self.x, strict=True):
                 total = total + weight * x
             self.guess = clamp(total, -8.0, 8.0)
         m2 = m1 + self.guess * r.scale
-        by_column, by_row = 1.0 / (self.column_seen + 8.0), 1.0 / (r.seen + 3.0)
-        self.rate = [(r.sum[k] + (self.sum[k] / self.seen + TINY) * 3.0) * by_row for k in range(4)]
-        e = [self.rate[k] * ((self.column[k] + 8.0) * by_column) for k in range(4)]
+        by_column, e = 1.0 / (float(i) + 8.0), [0.0] * 4
+        for k in self.used:
+            self.rate[k] = (r.sum[k] + self.mean[k] * 3.0) * self.by_row
+            e[k] = self.rate[k] * ((self.column[k] + 8.0) * by_column)
         mean = self.log_mean
+        self.log_base = log2((abs(base) if self.based else 0.0) + TINY)
         self.f = [
-            (r.log_near if r.seen > 0.0 else mean) - mean,
-            self.column_log / (self.column_seen + 4.0),
+            (r.log_near if self.seen_rows > 0.0 else mean) - mean,
+            self.column_log * (1.0 / (float(i) + 4.0)),
             clamp(r.last - mean, -4.0, 4.0),
             clamp(self.row[i - 1].last - mean, -4.0, 4.0) if i > 0 else 0.0,
-            clamp(log2((abs(base) if self.based else 0.0) + TINY) - self.size_mean, -6.0, 3.0),
+            clamp(self.log_base - self.size_mean, -6.0, 3.0),
             clamp(r.last2 - mean, -4.0, 4.0),
         ]
         fitted = mean
         for k in range(6):
             fitted = fitted + self.fit[k] * self.f[k]
         scale = exp2(fitted + 0.6)
-        if r.seen <= 4.0:
+        if self.seen_rows <= 4.0:
             scale = clamp(scale, 0.15 * e[2], 6.0 * e[2])
-        shapes = [(m2, scale, True), (m2, scale, False), (m2, e[2], True), (m1, e[1], False), (0.0, e[3], True)]
-        if self.shapes > 5:
+        shapes = [(m2, scale, True), (0.0, e[3], True)]
+        if self.detail:
             near = 0.5 * self.near + 0.5 * exp2(0.5 * r.last + 0.5 * r.last2) + TINY
             shapes += [
-                (base, e[0], False), (m2, near, False), (m2, abs(m1) * self.relative + TINY, False),
+                (m2, e[2], True), (m1, e[1], False), (m2, scale, False), (base, e[0], False), (m2, near, False), (m2, abs(m1) * self.relative + TINY, False),
                 (0.0, exp2(r.log_size + 0.6), False),
             ]  # fmt: skip
         self.shape = [(mu, (0.79788 if gauss else 1.3863) / s, GAUSS if gauss else LOGISTIC) for mu, s, gauss in shapes]
         self.m1, self.m2, self.fitted, self.scale, self.log_e2 = m1, m2, fitted, scale, log2(e[2])
+
+    def _gather(self, row: _Row, t: int, i: int) -> list[float]:
+        rows, r, a = self.rows, self.residual, self.a
+        at = t * rows + i
+        left, right, up, down = t > 0, t + 1 < self.cols, i > 0, i + 1 < rows
+        p = self.period * rows
+        kin = self.period > 1 and t >= self.period
+        by = 1.0 / (row.sum[3] * self.slow + 1e-30)
+        return [
+            r[at - rows] if left else 0.0,
+            r[at - 2 * rows] if t > 1 else 0.0,
+            r[at - 3 * rows] if t > 2 else 0.0,
+            r[at - 1] if up else 0.0,
+            r[at - 2] if i > 1 else 0.0,
+            r[at - 3] if i > 2 else 0.0,
+            r[at - rows - 1] if left and up else 0.0,
+            r[at - rows + 1] if left and down else 0.0,
+            r[at - p] if kin else 0.0,
+            r[at - 2 * p] if kin and t >= 2 * self.period else 0.0,
+            self.column_residual * (1.0 / (float(i) + 6.0)),
+            clamp(a[at] * by, -4.0, 4.0),
+            clamp(a[at - rows] * by, -4.0, 4.0) if left else 0.0,
+            clamp(a[at + rows] * by, -4.0, 4.0) if right else 0.0,
+            clamp(a[at - 1] * by, -4.0, 4.0) if up else 0.0,
+            clamp(a[at + 1] * by, -4.0, 4.0) if down else 0.0,
+        ]
 
     def _flag(self, counters: list[int], q: int, bit: int) -> int:
         p = counters[q] >> 16
@@ -269,9 +320,8 @@ class Matrix:
         zero = self.none
         minus = zero if self.grid.integer else zero - 1
         if self.flags & FLAG_ZERO:
-            mean = self.sum[3] / self.seen + TINY
             size = abs(self.base) if self.based else self.rate[3]
-            q = quantised(log2(size / mean + 1e-6), 16.0, 128) + 64
+            q = quantised(log2(size / self.mean[3] + 1e-6), 16.0, 128) + 64
             if self._flag(self.m.zero, q, int(value in {zero, minus})):
                 negative = not self.grid.integer and self._flag(self.m.zero_sign, int(self.base < 0.0), int(value == minus))
                 return minus if negative else zero
@@ -317,6 +367,9 @@ class Matrix:
         first, last, node, depth = 0, BINS, 1, 0
         while low < high:
             tree, middle = last - first > 1, (first + last) >> 1
+            width, even = high_edge - low_edge, grid.flat(low, high)
+            if even and width < 0.5 * scale:
+                break
             if tree:
                 um = grid.index(mu + QUANTILE[middle] * scale)
                 if um <= low:
@@ -327,9 +380,6 @@ class Matrix:
                     continue
                 edge, at_node = grid.edge(um), node
             else:
-                width, even = high_edge - low_edge, grid.flat(low, high)
-                if even and width < 0.125 * scale:
-                    break
                 um = low + ((high - low) >> 1) + 1
                 edge = grid.edge(um)
                 if even:
@@ -396,16 +446,16 @@ class Matrix:
             b, cell = self.m1, 0.0
         miss = [abs(b - base), abs(b - self.m1), abs(b - self.m2), abs(b)]
         for k in range(4):
-            x = miss[k]
-            over = x / (self.rate[k] + TINY)
-            self.column[k] = self.column[k] + min(over, 8.0)
-            r.sum[k] = r.sum[k] + x
-            self.sum[k] = self.sum[k] + x
-        self.column_seen = self.column_seen + 1.0
+            r.sum[k] = r.sum[k] + miss[k]
+            self.sum[k] = self.sum[k] + miss[k]
+        for k in self.used:
+            self.column[k] = self.column[k] + min(miss[k] / (self.rate[k] + TINY), 8.0)
         self.seen = self.seen + 1.0
-        self.near = self.near + (miss[2] - self.near) * 0.12
-        ratio = miss[2] / (abs(self.m1) + TINY)
-        self.relative = self.relative + (min(ratio, 3.0) - self.relative) * 0.004
+        if self.detail:
+            self.near = self.near + (miss[2] - self.near) * 0.12
+            ratio = miss[2] / (abs(self.m1) + TINY)
+            self.relative = self.relative + (min(ratio, 3.0) - self.relative) * 0.004
+            r.log_size = r.log_size + (log2(miss[3] + cell + TINY) - r.log_size) * self.row_rate
         x = log2(miss[2] + cell + 1e-3 * self.rate[2] + TINY)
         error, square = clamp(x - self.fitted, -4.0, 4.0), 1.0
         for f in self.f:
@@ -413,32 +463,33 @@ class Matrix:
         step = 0.003 * error / square
         for k in range(6):
             self.fit[k] = self.fit[k] + step * self.f[k]
-        slow = max(1.0 / (r.seen + 1.0), 0.04)
-        mean_rate = 1.0 / min(self.seen, 2000.0)
-        r.log_near = r.log_near + (x - r.log_near) * slow
-        r.log_size = r.log_size + (log2(miss[3] + cell + TINY) - r.log_size) * slow
-        self.log_mean = self.log_mean + (x - self.log_mean) * mean_rate
-        self.size_mean = self.size_mean + (log2((abs(base) if self.based else 0.0) + TINY) - self.size_mean) * mean_rate
+        r.log_near = r.log_near + (x - r.log_near) * self.row_rate
+        self.log_mean = self.log_mean + (x - self.log_mean) * self.by_mean
+        self.size_mean = self.size_mean + (self.log_base - self.size_mean) * self.by_mean
         self.column_log = self.column_log + clamp(x - self.fitted + self.fit[1] * self.f[1], -3.0, 3.0)
         r.last2, r.last = r.last, x
-        if self.joints:
-            self._learn_joint(r, i, (b - self.m1) / r.scale)
+        if self.features:
+            self._learn_joint(r, i, (b - self.m1) * r.by_scale)
         r.sab = r.sab + base * b
         r.saa = r.saa + base * base
         self.tab = self.tab + base * b
         self.taa = self.taa + base * base
         self.tn = self.tn + 1.0
-        r.seen = r.seen + 1.0
 
     def _learn_joint(self, r: _Row, i: int, n: float) -> None:
-        self._learn_regression(clamp(n, -6.0, 6.0) - self.guess)
+        if self.features > 1:
+            self._learn_regression(clamp(n, -6.0, 6.0) - self.guess)
         for factor, expected in zip(self.factor, self.expected, strict=True):
             z = (n - expected[i]) / factor[i, i]
             expected[i + 1 :] = expected[i + 1 :] + factor[i, i + 1 :] * z
         r.x = clamp(n, -4.0, 4.0)
+        if self.near_too:
+            n = clamp(n, -6.0, 6.0)
+            self.residual.append(n)
+            self.column_residual = self.column_residual + n
 
     def _learn_regression(self, error: float) -> None:
-        count, x = self.joints, self.x
+        count, x = self.features, self.x
         k = [0.0] * count
         for j in range(count):
             for i in range(count):
@@ -461,8 +512,10 @@ class Matrix:
         if t > 0:
             for factor in self.factor:
                 _rank_one(factor, np.array([r.x for r in self.row]))
+        mean, by = self.sum[1] / self.seen, 1.2533 / (float(t) + 5.0)
         for r in self.row:
-            r.scale = 1.2533 * (r.sum[1] + self.sum[1] / self.seen * 4.0) / (r.seen + 4.0) + TINY
+            r.scale = (r.sum[1] + mean * 4.0) * by + TINY
+            r.by_scale = 1.0 / r.scale
         if self.seen > 40000.0:
             self.sum = [x * 0.5 for x in self.sum]
             self.seen = self.seen * 0.5
