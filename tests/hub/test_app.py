@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import os
 import random
+import resource
 import signal
 import socket
 import ssl
@@ -147,6 +148,24 @@ def test_a_waiting_device_hears_of_a_deployment(process, make_onnx):
         thread.join(30)
     assert [("desired" in answers[device.name]) for device in devices] == [True, False, True]
     operator.ask("DELETE", "/v1/deployments/heard")
+
+
+def test_those_that_wait_never_keep_out_those_they_wait_for(process):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (hard if hard == resource.RLIM_INFINITY else max(soft, min(hard, 4096)), hard)
+    )
+    operator = process.operator()
+    device = operator.enrolled("many")
+    device.sync()
+    body = b'{"seen":1,"wait":60}'
+    head = f"POST /device/v1/sync HTTP/1.1\r\nHost: x\r\nAuthorization: {device.headers['Authorization']}\r\n"
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(process.connect()) for _ in range(1200)]  # more than any server's queue by default
+        for link in links:
+            link.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        operator.ask("PATCH", "/v1/devices/many/twin", json={"properties": {"desired": {"rate": 5}}})
+        assert all(b" 200 " in link.recv(4096) for link in links)
 
 
 def test_killed_in_mid_upload(process):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ log = logging.getLogger(__name__)
 
 HEADER_MS = 10_000
 BUFFER = 64 << 10
+BACKLOG = 1024
+OTHER_FILES = 512
+"""Descriptors for all but requests that wait."""
 TIDY_SECONDS = 3600.0
 ANSWER_SECONDS = 0.1
 """Time between the order to stop and the last connection's end: enough to answer those that wait."""
@@ -84,7 +89,7 @@ def run(settings: Settings) -> None:
 
     """
     _check_address(settings)
-    asyncio.run(_serve(create_app(settings)))
+    asyncio.run(_serve(create_app(_with_descriptors(settings))))
 
 
 async def _serve(app: App) -> None:
@@ -96,7 +101,8 @@ async def _serve(app: App) -> None:
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=1024,
+        backlog=BACKLOG,
+        backpressure=settings.held + BACKLOG,  # those that wait must never keep out those they wait for
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS, max_buffer_size=BUFFER),
         log_enabled=False,
         ssl_cert=Path(settings.certificate) if settings.certificate else None,
@@ -121,6 +127,20 @@ async def _serve(app: App) -> None:
         app.hub.close()
     if not asked:
         raise Unavailable("the HTTP server ended by itself: start the hub again")
+
+
+def _with_descriptors(settings: Settings) -> Settings:
+    """As many may wait as the process may have connections; it asks for as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.held + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings
+    held = max(soft - OTHER_FILES, 0)
+    log.warning("only %d requests may wait at a time: the limit of open files is %d", held, soft)
+    return replace(settings, held=held)
 
 
 def _check_address(settings: Settings) -> None:

@@ -149,10 +149,6 @@ def needs_file(tx: Connection, device: str, digest: str) -> bool:
     return _exists(tx, joined.join(files, files.c.version_id == versions.c.id).where(files.c.digest == digest))
 
 
-def count(tx: Connection) -> int:
-    return int(tx.execute(select(func.count()).select_from(devices)).scalar_one())
-
-
 _TWIN = select(twins, counter(RULES).label("rules"))
 _TWIN_BY_CREDENTIAL = _TWIN.join(devices, devices.c.id == twins.c.device).where(
     devices.c.credential == bindparam("secret")
