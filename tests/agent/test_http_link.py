@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
 import json
 import socket
+import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.sim.http_face import HttpFace, json_answer
 from tests.sim.hub import SimHub
 from tests.sim.proxy import Proxy
@@ -246,3 +252,44 @@ def test_a_pinned_authority_that_cannot_be_read(tmp_path):
     (tmp_path / "ca.pem").write_bytes(noise(100, "ca"))
     with pytest.raises(Invalid, match="certificate authority"):
         HttpLink("https://hub", None, tmp_path / "ca.pem")
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for this machine, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path, text = tmp_path / "hub.pem", serialization.Encoding.PEM
+    private = key.private_bytes(text, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(made.public_bytes(text))
+    path.with_suffix(".key").write_bytes(private)
+    return path
+
+
+def test_tls_believes_the_pinned_authority_and_no_other(certificate):
+    hub = SimHub()
+    hub.add_device("d", CREDENTIAL)
+    with HttpFace(hub) as face:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        face._server.socket = context.wrap_socket(face._server.socket, server_side=True)
+        url = f"https://127.0.0.1:{face.port}"
+        pinned, unpinned = HttpLink(url, CREDENTIAL, certificate), HttpLink(url, CREDENTIAL)
+        assert pinned.sync(SyncRequest()).desired is not None
+        with pytest.raises(Unavailable, match="certificate"):
+            unpinned.sync(SyncRequest())
+        elsewhere = HttpLink(f"https://localhost:{face.port}", CREDENTIAL, certificate)
+        with pytest.raises(Unavailable, match=r"certificate|refused"):
+            elsewhere.sync(SyncRequest())
+        for link in (pinned, unpinned, elsewhere):
+            link.close()
+        assert len(face.seen) == 1  # the credential was sent to nobody else
