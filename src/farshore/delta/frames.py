@@ -373,7 +373,7 @@ def read_pieces(reader: Reader) -> tuple[Piece, ...]:
 def _check(piece: Piece, gap: int) -> None:
     grid, source = GRIDS[piece.dtype], GRIDS[piece.source_dtype]
     fine = (
-        gap >= 0 and piece.at >= 0 and piece.count <= MOST_VALUES
+        gap >= 0 and piece.at >= 0 and not piece.flags & 1 and piece.count <= MOST_VALUES
         and piece.shift <= grid.mantissa
         and (not piece.joints or piece.rows <= MOST_JOINT)
         and 0 <= piece.zero - grid.lowest <= 1 << 32

@@ -1,0 +1,127 @@
+"""Whatever comes in comes out, and what a patch is for costs what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farshore.core.errors import Invalid
+from farshore.delta import decode, encode
+
+from .conftest import network, safetensors, trained
+
+LEVELS = ["fast", "default", "max"]
+
+
+def both_ways(target, bases, level="default", **options):
+    patch = b"".join(encode(target, bases, level=level, **options))
+    assert b"".join(decode(patch, bases)) == target
+    assert b"".join(decode(patch, bases[::-1])) == target
+    return len(patch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.lists(st.binary(max_size=300), max_size=3), st.sampled_from(LEVELS))
+def test_any_bytes(target, bases, level):
+    both_ways(target, bases, level)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), level=st.sampled_from(LEVELS), cuts=st.integers(0, 3))
+def test_mutated_models(seed, level, cuts):
+    rng = np.random.default_rng(seed)
+    base = safetensors(network(1))
+    target = bytearray(safetensors(trained(network(1))) if seed % 2 else base)
+    for _ in range(cuts):
+        at, size = int(rng.integers(len(target))), int(rng.integers(40))
+        if rng.random() < 0.5:
+            del target[at : at + size]
+        else:
+            target[at:at] = rng.bytes(size)
+    for _ in range(int(rng.integers(6))):
+        target[rng.integers(len(target))] = rng.integers(256)
+    both_ways(bytes(target), [base], level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_training_costs_less_than_compressing(level, dtype):
+    base = network(dtype=dtype)
+    target = safetensors(trained(base))
+    assert both_ways(target, [safetensors(base)], level) < both_ways(target, [], level)
+
+
+@pytest.mark.parametrize("level", ["default", "max"])
+def test_other_precisions_of_the_same_weights_cost_little(level):
+    base = network()
+    narrow = {name: array.astype(np.float16) for name, array in base.items()}
+    brain = {name: (array.view(np.uint32) >> 16).astype(np.uint16) for name, array in base.items()}
+    assert both_ways(safetensors(narrow), [safetensors(base)], level) < 0.1 * len(safetensors(narrow))
+    assert both_ways(safetensors(brain), [safetensors(base)], level) < 0.5 * len(safetensors(brain))
+    wide = {name: array.astype(np.float32) for name, array in narrow.items()}
+    assert both_ways(safetensors(wide), [safetensors(narrow)], level) < 0.05 * len(safetensors(wide))
+
+
+@pytest.mark.parametrize("level", ["default", "max"])
+def test_pruned_renamed_reordered_and_grown(level):
+    base = network()
+    pruned = {name: np.where(np.abs(a) < 0.04, 0, a).astype(a.dtype) for name, a in base.items()}
+    assert both_ways(safetensors(pruned), [safetensors(base)], level) < 0.1 * len(safetensors(base))
+    renamed = {name.replace("body", "trunk"): base[name] for name in reversed(base)}
+    assert both_ways(safetensors(renamed), [safetensors(base)], level) < 700
+    grown = base | {"head.weight": np.concatenate([base["head.weight"], base["head.weight"][:1] * 0.5])}
+    assert both_ways(safetensors(grown), [safetensors(base)], level) < 900
+
+
+def test_several_bases_help():
+    one, other = network(1), network(2)
+    mixed = {name: (one if k % 2 else other)[name] for k, name in enumerate(one)}
+    files = [safetensors(one), safetensors(other)]
+    assert both_ways(safetensors(mixed), files) < 0.05 * both_ways(safetensors(mixed), files[:1])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_special_values_survive(level):
+    odd = np.array([0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 0, 1, 0x807FFFFF] * 8, "<u4").view(np.float32)
+    base = {"a": np.linspace(-1, 1, 64).astype(np.float32)}
+    with np.errstate(invalid="ignore"):
+        both_ways(safetensors({"a": odd}), [safetensors(base)], level)
+        both_ways(safetensors(base), [safetensors({"a": odd})], level)
+        both_ways(safetensors({"a": odd}), [], level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_larger_than_one_matrix(level):
+    rng = np.random.default_rng(4)
+    base = {"w": (rng.normal(size=(1100, 600)) * 0.1).astype(np.float32), "v": rng.normal(size=700_000).astype(np.float16)}
+    target = {"w": base["w"] + np.float32(0.001), "v": base["v"]}
+    both_ways(safetensors(target), [safetensors(base)], level, workers=2)
+
+
+def test_moved_bytes_of_unknown_files_are_copied():
+    rng = np.random.default_rng(8)
+    base = rng.bytes(3 << 20)
+    target = base[1 << 20 :] + rng.bytes(100) + base[: 1 << 20]
+    for level in LEVELS:
+        assert both_ways(target, [base], level) < 1000
+
+
+def test_progress_reaches_the_end(pair):
+    told = []
+    list(encode(pair[1], [pair[0]], progress=lambda done, total: told.append((done, total))))
+    assert told[-1] == (len(pair[1]), len(pair[1]))
+
+
+def test_wrong_calls_are_refused():
+    with pytest.raises(Invalid, match="level"):
+        list(encode(b"a", [], level="best"))
+    with pytest.raises(Invalid, match="bases"):
+        list(encode(b"a", [b"b"] * 17))
+
+
+def test_real_pairs(real_pairs):
+    for base, target in real_pairs.values():
+        fast, default = (both_ways(target, [base], level) for level in ("fast", "default"))
+        assert default <= fast
