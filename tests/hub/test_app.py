@@ -59,6 +59,13 @@ def test_both_signals_stop_it(process, number):
     process.start()
 
 
+def test_its_files_are_its_owners_alone(tmp_path, start_process):
+    (tmp_path / "hub").mkdir(mode=0o755)
+    start_process(tmp_path / "hub")
+    for path in (tmp_path / "hub").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
 def test_a_second_hub_on_the_same_folder_is_refused(process, tmp_path):
     code = (
         "import pathlib, sys; from farshore.hub.app import run; from farshore.hub.settings import Settings\n"

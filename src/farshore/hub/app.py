@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -88,6 +89,7 @@ def run(settings: Settings) -> None:
         FarshoreError: as :class:`Hub`; also when the address cannot be listened on.
 
     """
+    os.umask(0o077)  # the database and the objects are their owner's, also in a folder that others may read
     _check_address(settings)
     asyncio.run(_serve(create_app(_with_descriptors(settings))))
 
