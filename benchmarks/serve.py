@@ -40,6 +40,7 @@ from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHIPPED = Path(__file__).resolve().parents[1] / "src/farshore/cli/demo_assets"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -198,8 +199,11 @@ def gaps(ends: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=SHARED / "models/ssd_mobilenet_v1_coco.zip")
-    parser.add_argument("--picture", type=Path, default=SHARED / "pictures/cat_720p.jpg")
+    # The real detector where it is beside the checkout, else the small one that the project ships.
+    real = SHARED.exists()
+    model = SHARED / "models/ssd_mobilenet_v1_coco.zip" if real else SHIPPED / "v2/detector.onnx"
+    parser.add_argument("--model", type=Path, default=model)
+    parser.add_argument("--picture", type=Path, default=SHARED / "pictures/cat_720p.jpg" if real else SHIPPED / "pictures/scene-1.jpg")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--switches", type=int, default=3)

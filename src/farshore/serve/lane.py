@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from farshore.serve.metrics import Histogram
 from farshore.serve.process import WorkerProcess
 from farshore.serve.settings import Settings
 from farshore.store.slots import Installed
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 """Workers that may die over one request before it is answered 503."""
@@ -95,7 +98,8 @@ class Lane:
         on_answer: Callable[[Lease, Reply], None],
     ) -> None:
         self.installed = installed
-        self.source = f"{installed.model}@{installed.version} {installed.digest}"
+        self.name = f"{installed.model}@{installed.version}"
+        self.source = f"{self.name} {installed.digest}"
         self.role: policy.Role = "none"
         self.state: policy.State = "absent"
         self.leads = False
@@ -294,6 +298,7 @@ class Lane:
                 self._notify()
             case Failed():
                 self.fault = from_code(message.code, message.message)
+                log.warning("%s: %s", self.name, self.fault.message)
                 self.broken = isinstance(self.fault, _HOPELESS)
             case Checked():
                 future = self._checks.get(message.id)
@@ -335,6 +340,7 @@ class Lane:
         self.deaths += 1
         if self.fault is None:
             self.fault = Unavailable("the worker died")
+        log.warning("%s: %s (%d in a row)", self.name, self.fault.message, self.crashes)
         # The first restart is at once; from then on each waits twice as long.
         self.retry_at = monotonic() + (min(30.0, 0.25 * 2.0 ** (self.crashes - 1)) if self.crashes > 1 else 0.0)
         for future in self._checks.values():

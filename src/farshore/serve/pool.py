@@ -7,6 +7,7 @@ there is to start, switch, crash, fall back and make room.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
@@ -20,6 +21,9 @@ from farshore.serve.lane import Lane, Lease, Reply
 from farshore.serve.metrics import Histogram
 from farshore.serve.settings import Settings
 from farshore.store.slots import Installed, Slots
+
+
+log = logging.getLogger(__name__)
 
 
 class Model:
@@ -257,13 +261,16 @@ class Model:
         lane = self.lanes[action.digest]
         match action:
             case policy.Load():
+                log.info("loading %s", lane.name)
                 lane.load()
             case policy.Switch():
+                log.info("%s answers", lane.name)
                 leader = self.leader
                 if leader is not None:
                     leader.leads = False
                 lane.lead()
             case policy.Drain():
+                log.info("%s makes room; requests wait", lane.name)
                 lane.leads = False
             case policy.End():
                 lane.end()

@@ -56,7 +56,7 @@ class WorkerProcess(asyncio.Protocol):
             arguments = (theirs.fileno(), os.getpid(), settings.worker_memory, settings.niceness)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "farshore.serve.worker", *map(str, arguments)],
+                    [sys.executable, "-P", "-m", "farshore.serve.worker", *map(str, arguments)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, **_ENVIRONMENT},
