@@ -96,8 +96,10 @@ class Device:
 class Process:
     """A hub in a process of its own, as users run it."""
 
-    def __init__(self, data, environment=None, verify=True) -> None:
-        self.data, self.environment, self.verify = data, environment, verify
+    def __init__(self, data, verify=True, **environment) -> None:
+        self.data, self.verify = data, verify
+        # No patches: a device that asks for a ticket would wait for them here.
+        self.environment = {**os.environ, "FARSHORE_HUB_BUILDERS": "0", **environment}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -122,7 +124,8 @@ class Process:
 
     @property
     def url(self) -> str:
-        return f"{'http' if self.environment is None else 'https'}://127.0.0.1:{self.port}"
+        scheme = "https" if "FARSHORE_HUB_CERTIFICATE" in self.environment else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def operator(self) -> Operator:
         if self._operator is None:

@@ -113,8 +113,8 @@ def certificate(folder):
 
 def test_over_tls(tmp_path, start_process):
     chain, key = certificate(tmp_path)
-    environment = {**os.environ, "FARSHORE_HUB_CERTIFICATE": str(chain), "FARSHORE_HUB_CERTIFICATE_KEY": str(key)}
-    running = start_process(tmp_path / "hub", environment, verify=ssl.create_default_context(cafile=str(chain)))
+    paths = {"FARSHORE_HUB_CERTIFICATE": str(chain), "FARSHORE_HUB_CERTIFICATE_KEY": str(key)}
+    running = start_process(tmp_path / "hub", verify=ssl.create_default_context(cafile=str(chain)), **paths)
     assert running.operator().get("/v1/hub")["url"] == running.url
     assert running.url.startswith("https://")
     assert running.end(signal.SIGTERM) == 0
