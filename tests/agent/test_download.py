@@ -251,6 +251,15 @@ class TestPatches:
             partial.append(DATA[: CHUNK * 2])
         assert offer.arrives(apply=self.apply).fetched == len(self.PATCH)
 
+    def test_a_whole_that_is_nearly_here_beats_it(self, offer):
+        with offer.blobs.partial(NAME, len(DATA)) as partial:
+            partial.append(DATA[: CHUNK * 4])
+        short = noise(len(DATA) - CHUNK * 4 + 1, "patch")
+        offer.hub.objects[digests.of(short)] = short
+        route = Route("", digests.of(short), len(short), "patch", (digests.of(self.BASE),))
+        offer.hub.patches[NAME] = [route]
+        assert offer.arrives(apply=self.apply).fetched == len(DATA) - CHUNK * 4
+
     def test_it_resumes(self, offer):
         offer.link.cuts = [3000]
         with pytest.raises(Unavailable):

@@ -7,7 +7,7 @@ hint: a route whose bytes turn out wrong is left for the next one, and the diges
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from farshore.agent.clock import Clock
@@ -97,16 +97,23 @@ class Transfer:
             self._object = None
 
     def _route(self) -> Route:
-        """The first usable route of a valid ticket."""
+        """The usable route of a valid ticket with the fewest bytes to go: a whole that is nearly here beats a fresh patch."""
         if self._body is None and (not self._routes or self._clock.monotonic() >= self._expires):
             self._ask_for_ticket()
-        for route in self._routes:
-            if self._usable(route):
-                return route
+        usable = [route for route in self._routes if self._usable(route)]
+        if usable:
+            begun = self._blobs.partial_sizes()
+            return min(usable, key=lambda route: self._rest(route, begun))
         self._forget_ticket()
         if self._cheated:
             raise Corrupt(f"no route to {self.digest} gave the right bytes")
         raise Unavailable(f"no route to {self.digest} offers it as the manifest states it")
+
+    def _rest(self, route: Route, begun: Mapping[Digest, int]) -> int:
+        digest = Digest(route.digest)
+        if self._object is not None and self._object.digest == digest:
+            return route.size - self._object.done
+        return 0 if self._blobs.has(digest) else route.size - begun.get(digest, 0)
 
     def _ask_for_ticket(self) -> None:
         asked = self._clock.monotonic()
