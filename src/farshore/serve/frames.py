@@ -1,7 +1,7 @@
 """What front and worker say to each other over their socket pair.
 
 A frame is two little-endian uint32 (length of the message, length of the body), the message (MessagePack of one of the types
-below) and the body (a picture on the way in, an answer's JSON on the way out). Both ends are this program; the limits
+below) and the body (a picture or tensors on the way in, an answer on the way out). Both ends are this program; the limits
 keep a worker that a hostile model took over from filling the front's memory.
 """
 
@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from farshore.core.control import CaseResult
-from farshore.core.errors import Corrupt
+from farshore.core.errors import Corrupt, FarshoreError, Unavailable, from_code
 
 HEAD = struct.Struct("<II")
 MAX_MESSAGE = 1 << 20
 MAX_BODY = 1 << 30
 MAX_ANSWER = 64 << 20
+
+Drawing = Literal["jpeg", "png"]
+"""How an annotated picture is encoded."""
 
 
 class Load(Struct, frozen=True, tag="load", array_like=True):
@@ -33,11 +37,22 @@ class Load(Struct, frozen=True, tag="load", array_like=True):
 
 
 class Score(Struct, frozen=True, tag="score", array_like=True):
-    """Answer the picture in the body; ``threshold`` and ``top`` override the model's own."""
+    """Answer the picture in the body; ``threshold`` and ``top`` override the model's own, ``draw`` asks for a picture."""
 
-    id: int
+    id: int = 0
     threshold: float | None = None
     top: int | None = None
+    draw: Drawing | None = None
+
+
+class Infer(Struct, frozen=True, tag="infer", array_like=True):
+    """Run the model on the tensors in the body, an inference request of the Open Inference Protocol.
+
+    Its first ``head`` bytes are JSON, binary tensors follow; None means that all of it is JSON.
+    """
+
+    id: int = 0
+    head: int | None = None
 
 
 class Cancel(Struct, frozen=True, tag="cancel", array_like=True):
@@ -70,11 +85,12 @@ class Failed(Struct, frozen=True, tag="failed", array_like=True):
 
 
 class Answer(Struct, frozen=True, tag="answer", array_like=True):
-    """The answer in the body. ``stages`` are milliseconds of decoding, inference and the rest."""
+    """The answer in the body. ``stages`` are milliseconds of decoding, inference and the rest; ``head`` as in :class:`Infer`."""
 
     id: int
     status: int
     stages: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    head: int | None = None
 
 
 class Checked(Struct, frozen=True, tag="checked", array_like=True):
@@ -84,7 +100,7 @@ class Checked(Struct, frozen=True, tag="checked", array_like=True):
     cases: tuple[CaseResult, ...]
 
 
-ToWorker = Load | Score | Cancel | Check | Lead
+ToWorker = Load | Score | Infer | Cancel | Check | Lead
 ToFront = Ready | Failed | Answer | Checked
 
 _encoder = msgspec.msgpack.Encoder()
@@ -96,6 +112,32 @@ def head(message: ToWorker | ToFront, body_length: int = 0) -> bytes:
     """The frame up to its body."""
     encoded = _encoder.encode(message)
     return HEAD.pack(len(encoded), body_length) + encoded
+
+
+class _Fault(Struct):
+    code: str
+    message: str
+
+
+class _Error(Struct):
+    error: _Fault
+
+
+_error = msgspec.json.Decoder(_Error)
+
+
+def error_body(error: FarshoreError) -> bytes:
+    """The one shape of errors: ``{"error": {"code", "message"}}``."""
+    return msgspec.json.encode(_Error(_Fault(error.code, error.message)))
+
+
+def error_in(body: bytes) -> FarshoreError:
+    """The error that a worker answered."""
+    try:
+        found = _error.decode(body).error
+    except msgspec.DecodeError:
+        return Unavailable("the worker answered an error that cannot be read")
+    return from_code(found.code, found.message)
 
 
 class Reader:

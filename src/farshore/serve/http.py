@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import msgspec
-
 from farshore.core.errors import FarshoreError, Invalid, TooLarge
+from farshore.serve.frames import error_body
 
 MAX_HEAD = 16 << 10
 MAX_FIELDS = 100
 READ = {
     b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect", b"accept",
-    b"connection",
+    b"connection", b"inference-header-content-length", b"origin", b"traceparent", b"x-request-id",
 }  # fmt: skip
 """Headers that are looked at, in lower case."""
 
-ONCE = {b"host", b"content-length", b"transfer-encoding", b"expect"}
+ONCE = {b"host", b"content-length", b"transfer-encoding", b"expect", b"inference-header-content-length"}
 """Those that may stand only once."""
 
 REASONS = {
@@ -44,6 +43,7 @@ class Request:
         length: announced bytes of the body; None if not announced.
         body: pieces as they came; ``size`` their bytes together.
         keep: whether the connection may stay open.
+        headers: those of ``READ`` that came, names in lower case.
 
     """
 
@@ -55,6 +55,7 @@ class Request:
     length: int | None
     keep: bool
     expects: bool
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: list[bytes] = field(default_factory=list)
     size: int = 0
 
@@ -93,8 +94,7 @@ class App(Protocol):
 
 def failure(error: FarshoreError, *, status: int | None = None, headers: str = "") -> Response:
     """The one shape of errors: ``{"error": {"code", "message"}}``."""
-    body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
-    return Response(status or error.status, body, headers=headers)
+    return Response(status or error.status, error_body(error), headers=headers)
 
 
 class Refused(Exception):
@@ -138,6 +138,7 @@ def request_of(method: bytes, url: bytes, version: str, headers: Mapping[bytes, 
         _length(version, headers),
         keep,
         bool(expected),
+        headers,
     )
 
 

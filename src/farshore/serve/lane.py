@@ -10,14 +10,16 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
+
+from msgspec import structs
 
 from farshore.core.control import CaseResult
 from farshore.core.errors import Conflict, Corrupt, Denied, FarshoreError, Invalid, NotFound, Unavailable, from_code
-from farshore.serve import memory, policy
-from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Lead, Load, Ready, Score, ToFront
+from farshore.serve import frames, memory, policy
+from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Infer, Lead, Load, Ready, Score, ToFront
 from farshore.serve.metrics import Histogram
 from farshore.serve.process import WorkerProcess
 from farshore.serve.settings import Settings
@@ -38,16 +40,18 @@ class Reply:
 
     Attributes:
         status: HTTP's.
-        body: JSON.
-        source: ``model@version digest`` of the version that answered; "" if none did.
+        body: JSON, or a picture, or tensors, as it was asked for.
+        source: the version that answered; None if none did.
         error: instead of ``body``.
+        head: of ``body``'s bytes, those that are JSON where binary tensors follow.
 
     """
 
     status: int
     body: bytes = b""
-    source: str = ""
+    source: Installed | None = None
     error: FarshoreError | None = None
+    head: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -55,21 +59,23 @@ class Lease:
     """A request and its hold on the version that answers it.
 
     Attributes:
-        picture: the body's pieces; ``length`` their bytes together.
+        body: pieces of a picture or of tensors; ``length`` their bytes together.
         done: called once with the reply.
         deadline: when it has waited too long.
+        order: what the worker is asked for; its ``id`` is filled in.
+        version: the only one that may answer; None for whichever leads.
         lane: the version; None while there is none to take it.
         started: when it was sent to a worker.
         deaths: workers that died over it.
 
     """
 
-    picture: list[bytes]
+    body: Sequence[bytes]
     length: int
     done: Callable[[Reply], None]
     deadline: float
-    threshold: float | None = None
-    top: int | None = None
+    order: Score | Infer = field(default_factory=Score)
+    version: int | None = None
     lane: Lane | None = None
     came: float = field(default_factory=monotonic)
     started: float = 0.0
@@ -99,7 +105,6 @@ class Lane:
     ) -> None:
         self.installed = installed
         self.name = f"{installed.model}@{installed.version}"
-        self.source = f"{self.name} {installed.digest}"
         self.role: policy.Role = "none"
         self.state: policy.State = "absent"
         self.leads = False
@@ -113,6 +118,7 @@ class Lane:
         self.load_seconds = 0.0
         self.leading_since = 0.0
         self.requests = self.errors = self.deaths = 0
+        self.last_success = 0.0  # seconds since 1970, for statistics
         self.stages = {name: Histogram() for name in ("wait", "decode", "infer", "read")}
         self.queue: deque[Lease] = deque()
         self.running: dict[int, Lease] = {}
@@ -247,7 +253,7 @@ class Lane:
         while self.queue and self.queue[0].deadline < now:
             lease = self.queue.popleft()
             self.finish(
-                lease, Reply(503, error=Unavailable("waited too long for its turn: send fewer pictures at once"))
+                lease, Reply(503, error=Unavailable("waited too long for its turn: send fewer requests at once"))
             )
         if self.state == "loading" and now - self.since > self._settings.load_seconds:
             self.fault = Unavailable(f"loading took longer than {self._settings.load_seconds:g} seconds")
@@ -279,7 +285,7 @@ class Lane:
             lease = self.queue.popleft()
             lease.started = monotonic()
             self.running[lease.id] = lease
-            worker.send(Score(lease.id, lease.threshold, lease.top), lease.picture, lease.length)
+            worker.send(structs.replace(lease.order, id=lease.id), lease.body, lease.length)
 
     def _on_frame(self, message: ToFront, body: bytes) -> None:
         worker = self.worker
@@ -298,7 +304,6 @@ class Lane:
                 self._notify()
             case Failed():
                 self.fault = from_code(message.code, message.message)
-                log.warning("%s: %s", self.name, self.fault.message)
                 self.broken = isinstance(self.fault, _HOPELESS)
             case Checked():
                 future = self._checks.get(message.id)
@@ -312,11 +317,12 @@ class Lane:
         now = monotonic()
         self.service += 0.1 * (now - lease.started - self.service) if self.service else now - lease.started
         if message.status == 200:
+            self.last_success = time()
             self.stages["wait"].add(lease.started - lease.came)
             for name, milliseconds in zip(("decode", "infer", "read"), message.stages, strict=True):
                 self.stages[name].add(milliseconds / 1e3)
         self._dispatch()
-        self.finish(lease, Reply(message.status, body, self.source))
+        self.finish(lease, _reply(message, body, self.installed))
         self._let_go()
 
     def _on_death(self) -> None:
@@ -351,7 +357,7 @@ class Lane:
             if lease.deaths < ATTEMPTS:
                 self.queue.appendleft(lease)
             else:
-                self.finish(lease, Reply(503, error=Unavailable("the worker died over this picture, twice")))
+                self.finish(lease, Reply(503, error=Unavailable("the worker died over this request, twice")))
         self.running.clear()
         self._notify()
 
@@ -371,3 +377,10 @@ class Lane:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(future)
         await future
+
+
+def _reply(message: Answer, body: bytes, source: Installed) -> Reply:
+    """What a worker answered."""
+    if message.status == 200:
+        return Reply(200, body, source, head=message.head)
+    return Reply(message.status, b"", source, frames.error_in(body))

@@ -22,7 +22,6 @@ from farshore.serve.metrics import Histogram
 from farshore.serve.settings import Settings
 from farshore.store.slots import Installed, Slots
 
-
 log = logging.getLogger(__name__)
 
 
@@ -51,11 +50,16 @@ class Model:
     # --- requests
 
     def submit(self, lease: Lease) -> None:
-        """Lease a request to the version that leads; it is answered by its ``done`` in any case."""
+        """Lease a request to the version that leads, or to the one it asks for; its ``done`` is called in any case.
+
+        Raises:
+            NotFound: the version that it asks for is not loaded; ``done`` is not called.
+
+        """
+        leader = self.leader if lease.version is None else self.pinned(lease.version)
         if self.outstanding == 0:
             self._last = lease.came
         waiting = len(self.held) + sum(len(lane.queue) for lane in self.lanes.values())
-        leader = self.leader
         if leader is None and policy.should_answer(self._views()) is None:
             self._refuse([lease])
         elif waiting >= self._pool.settings.queue:
@@ -64,6 +68,23 @@ class Model:
             self.held.append(lease)
         else:
             leader.accept(lease)
+
+    def pinned(self, number: int) -> Lane | None:
+        """The version of that number, if it takes requests: it leads, or is a warm candidate. None while it comes up.
+
+        Raises:
+            NotFound: it is not loaded.
+
+        """
+        lanes = self.lanes.values()
+        for lane in lanes:
+            if lane.installed.version == number:
+                if lane.leads or (lane.role == "candidate" and lane.state == "ready"):
+                    return lane
+                if lane.role == "lead" and self.leader is None:
+                    return None
+        loaded = ", ".join(str(lane.installed.version) for lane in lanes if lane.state == "ready") or "none"
+        raise NotFound(f"{self.name}: version {number} is not loaded here; loaded: {loaded}")
 
     def cancel(self, lease: Lease) -> None:
         """The client is gone: drop its request wherever it is."""
@@ -293,7 +314,11 @@ class Model:
             self._refuse(waiting)
         leader = self.leader
         while leader is not None and self.held:
-            leader.accept(self.held.popleft())
+            lease = self.held.popleft()
+            if lease.version in {None, leader.installed.version}:
+                leader.accept(lease)
+            else:
+                self._reject(lease, f"{self.name}: version {lease.version} is gone")
 
     def _refuse(self, leases: list[Lease] | deque[Lease]) -> None:
         faults = [lane.fault.message for lane in self.lanes.values() if lane.fault is not None]

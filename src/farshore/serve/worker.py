@@ -16,12 +16,10 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-import msgspec
-
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import frames, limits
-from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Lead, Load, Ready, Score, ToFront, ToWorker
+from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Infer, Lead, Load, Ready, Score, ToFront, ToWorker
 from farshore.serve.tasks.subject import Want
 from farshore.serve.version import LoadedVersion
 
@@ -40,7 +38,7 @@ class Worker:
         self._niceness = niceness
         self._sending = threading.Lock()
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Score | Check, bytes]] = deque()
+        self._waiting: deque[tuple[Score | Infer | Check, bytes]] = deque()
         self._running = 0
         self._version: LoadedVersion | None = None
 
@@ -52,7 +50,7 @@ class Worker:
                 case Load():
                     if not self._load(message):
                         return
-                case Score() | Check():
+                case Score() | Infer() | Check():
                     with self._changed:
                         self._waiting.append((message, body))
                         self._changed.notify()
@@ -101,26 +99,33 @@ class Worker:
                 with self._changed:
                     self._running -= 1
 
-    def _answer(self, message: Score | Check, body: bytes, alone: bool) -> None:
+    def _answer(self, message: Score | Infer | Check, body: bytes, alone: bool) -> None:
         assert self._version is not None
         if isinstance(message, Check):
             self._send(Checked(message.id, self._version.check()))
             return
         try:
-            answer, stages = self._version.answer(body, Want(message.threshold, message.top), alone=alone)
+            head = None
+            if isinstance(message, Infer):
+                answer, stages, head = self._version.infer(body, message.head, alone=alone)
+            else:
+                want = Want(message.threshold, message.top)
+                answer, stages = self._version.answer(body, want, alone=alone, draw=message.draw)
+            if len(answer) > frames.MAX_ANSWER:
+                raise Invalid(f"the answer is larger than {frames.MAX_ANSWER} bytes: ask for less at once")
         except FarshoreError as error:
-            self._send(Answer(message.id, error.status), error_body(error))
+            self._send(Answer(message.id, error.status), frames.error_body(error))
         except MemoryError:
-            self._fail(message.id, "not enough memory for this picture")
+            self._fail(message.id, "not enough memory for this request")
         except Exception as error:  # noqa: BLE001 - whatever a hostile picture or model made a library raise
             # This request has no answer; the next one may.
             traceback.print_exc()
-            self._fail(message.id, f"the model failed on this picture ({type(error).__name__})")
+            self._fail(message.id, f"the model failed on this request ({type(error).__name__})")
         else:
-            self._send(Answer(message.id, 200, stages), answer)
+            self._send(Answer(message.id, 200, stages, head), answer)
 
     def _fail(self, number: int, why: str) -> None:
-        self._send(Answer(number, Unavailable.status), error_body(Unavailable(why)))
+        self._send(Answer(number, Unavailable.status), frames.error_body(Unavailable(why)))
 
     def _send(self, message: ToFront, body: bytes = b"") -> None:
         head = frames.head(message, len(body))
@@ -154,11 +159,6 @@ class Worker:
                 return None
             done += count
         return bytes(buffer)
-
-
-def error_body(error: FarshoreError) -> bytes:
-    """The one shape of errors: ``{"error": {"code", "message"}}``."""
-    return msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
 
 
 def main() -> None:

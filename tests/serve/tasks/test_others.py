@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from farshore.core.errors import Invalid
 
@@ -121,3 +125,61 @@ def test_tensors(ask):
         "y": {"dtype": "float32", "shape": [1, 2], "data": [1.5, None]},
         "n": {"dtype": "int64", "shape": [1], "data": [3]},
     }
+
+
+def unrolled(mask):
+    flat = [value for value, length in mask["runs"] for _ in range(length)]
+    return np.array(flat).reshape(mask["height"], mask["width"])
+
+
+@pytest.mark.parametrize("name", ["yolov8-seg", "yolov5-seg"])
+@pytest.mark.parametrize("last", [False, True])
+def test_masks(ask, name, last):
+    """Two prototypes: the left half of the input, and everything. A box over its middle rows wants the left half only."""
+    prototypes = np.zeros((1, 32, 16, 16), np.float32)
+    prototypes[0, 0, :, :8], prototypes[0, 1] = 1.0, 1.0
+    head = [32.0, 32.0, 64.0, 16.0]  # the whole width, rows 24…40 of 64: rows 6…10 of 16
+    weights = [0.0] * 32
+    weights[0], weights[1] = 2.0, -1.0
+    row = np.array([*head, *([0.9] if name == "yolov5-seg" else []), 0.0, 0.8, *weights], np.float32)
+    found = np.zeros((1, 5, len(row)), np.float32)
+    found[0, 2] = row
+    if name == "yolov8-seg":
+        found = found.transpose(0, 2, 1)
+    if last:
+        prototypes = prototypes.transpose(0, 2, 3, 1)
+    told = ask(
+        name,
+        {"predictions": found, "prototypes": prototypes},
+        picture=(128, 64),
+        task="segmentation",
+        labels=("a", "b"),
+    )
+    (segment,) = told["segments"]
+    assert segment["class"] == "b"
+    assert segment["score"] == near(0.8 if name == "yolov8-seg" else 0.72)
+    assert segment["box"] == near([48, 0, 80, 64])
+    expected = np.zeros((16, 16), int)
+    expected[6:10, :8] = 1
+    assert unrolled(segment["mask"]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("layout", ["HWC", "CHW"])
+def test_image_to_image(ask, layout):
+    pixels = np.random.default_rng(5).integers(0, 256, (8, 8, 3))
+    found = pixels / 127.5 - 1
+    if layout == "CHW":
+        found = found.transpose(2, 0, 1)
+    settings = {"layout": layout, "range": [-1.0, 1.0]}
+    told = ask(
+        "image-to-image",
+        {"picture": found[None]},
+        picture=(100, 200),
+        size=(8, 8),
+        resize="letterbox",
+        task="image-to-image",
+        settings=settings,
+    )
+    assert (told["picture"]["height"], told["picture"]["width"]) == (4, 8)
+    image = Image.open(io.BytesIO(base64.b64decode(told["picture"]["png"])))
+    assert np.asarray(image).tolist() == pixels[2:6].tolist()

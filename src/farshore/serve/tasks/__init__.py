@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from farshore.core.errors import Invalid
-from farshore.serve.tasks import classification, dense, detection, keypoints, segmentation, tensors
+from farshore.serve.tasks import classification, dense, detection, image, keypoints, masks, segmentation, tensors
 from farshore.serve.tasks.subject import Decoder, Subject
 
 DECODERS: dict[str, Callable[[Subject], Decoder]] = {
@@ -18,6 +18,7 @@ DECODERS: dict[str, Callable[[Subject], Decoder]] = {
     "detr": dense.Detr,
     "efficient-nms": detection.Final,
     "heatmaps": keypoints.HeatMaps,
+    "image-to-image": image.ImageToImage,
     "movenet": keypoints.MoveNet,
     "movenet-multipose": keypoints.MoveNetMultiPose,
     "nanodet": dense.NanoDet,
@@ -32,8 +33,10 @@ DECODERS: dict[str, Callable[[Subject], Decoder]] = {
     "yolo-end-to-end": detection.Rows,
     "yolo-heads": dense.YoloHeads,
     "yolov5": dense.YoloV5,
+    "yolov5-seg": masks.YoloV5Seg,
     "yolov7-end-to-end": detection.RowsOfYoloV7,
     "yolov8": dense.YoloV8,
+    "yolov8-seg": masks.YoloV8Seg,
     "yolov8-pose": keypoints.YoloPose,
     "yolox": dense.Yolox,
     "yunet": dense.YuNet,

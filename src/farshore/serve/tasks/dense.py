@@ -19,7 +19,7 @@ from farshore.serve.tasks.subject import Outputs, Subject, Want
 Floats = NDArray[Any]
 
 
-class _Dense:
+class Dense:
     """What all have in common: candidates in, ``detections`` out.
 
     Attributes:
@@ -38,7 +38,14 @@ class _Dense:
         self._relative = subject.pipeline.settings.get("coordinates", "pixels") == "relative"
 
     def __call__(self, outputs: Outputs, place: Placement, want: Want) -> dict[str, Any]:
-        found, scores = self._candidates(outputs, place.size)
+        _, found, scores, classes = self.choose(outputs, place.size, want)
+        return boxes.tell(self._subject, classes, scores, place.boxes(found), want, self._threshold)
+
+    def choose(
+        self, outputs: Outputs, size: tuple[int, int], want: Want
+    ) -> tuple[NDArray[np.intp], Floats, Floats, NDArray[np.intp]]:
+        """Candidates that stay: their numbers, boxes in pixels of the input, scores and classes; best first."""
+        found, scores = self._candidates(outputs, size)
         if found.shape[0] != scores.shape[0]:
             raise Unavailable(
                 f"the model answers {len(found)} boxes and {len(scores)} scores: its manifest does not fit it"
@@ -49,19 +56,20 @@ class _Dense:
         good = np.flatnonzero(best >= least)
         found, best, classes = found[good].astype(np.float64), best[good], classes[good]
         if self._relative:
-            height, width = place.size
+            height, width = size
             found *= np.array([height, width, height, width])
         if self.unsuppressed:
             kept = boxes.suppress(found, best, classes, self._iou)
-            found, best, classes = found[kept], best[kept], classes[kept]
-        return boxes.tell(self._subject, classes, best, place.boxes(found), want, least)
+        else:
+            kept = np.argsort(-best, kind="stable")
+        return good[kept], found[kept], best[kept], classes[kept]
 
     def _candidates(self, outputs: Outputs, size: tuple[int, int]) -> tuple[Floats, Floats]:
         """N×4 boxes ``top, left, bottom, right`` and N×C scores, for an input of that height and width."""
         raise NotImplementedError
 
 
-class YoloV8(_Dense):
+class YoloV8(Dense):
     """[1,4+C,N]: centre x, y, width, height, then a score for each class (Ultralytics YOLOv8, v9, v11)."""
 
     def _candidates(self, outputs: Outputs, size: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -69,7 +77,7 @@ class YoloV8(_Dense):
         return corners(rows[:, :4]), rows[:, 4:]
 
 
-class YoloV5(_Dense):
+class YoloV5(Dense):
     """[1,N,5+C]: centre x, y, width, height, objectness, classes (Ultralytics YOLOv5, YOLOv7)."""
 
     def _candidates(self, outputs: Outputs, size: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -77,7 +85,7 @@ class YoloV5(_Dense):
         return corners(rows[:, :4]), rows[:, 5:] * rows[:, 4:5]
 
 
-class Yolox(_Dense):
+class Yolox(Dense):
     """[1,N,5+C] like YOLOv5, one candidate a cell; offsets in cells and the logarithm of sizes until decoded.
 
     Format: Megvii YOLOX, yolox/utils/demo_utils.py.
@@ -107,7 +115,7 @@ class Yolox(_Dense):
         return corners(placed), scores
 
 
-class NanoDet(_Dense):
+class NanoDet(Dense):
     """[1,N,C+4(R+1)]: class scores, then for each side a distribution over R+1 distances in strides.
 
     Format: RangiLyu/nanodet, nanodet_plus_head.py: cells' upper left corners are their centres.
@@ -150,7 +158,7 @@ class NanoDetHeads(NanoDet):
         return self._placed(sides, size), activate(scores, self._activation)
 
 
-class YoloHeads(_Dense):
+class YoloHeads(Dense):
     """Raw heads ``head8``, ``head16`` … of YOLOv3 … v7: three anchors a cell, 5+C numbers each, before any activation.
 
     Settings: ``layout`` of a head; ``anchors``, a list of width, height … for each stride; ``formula`` ``exp`` (v3, v4) or ``square``
@@ -202,7 +210,7 @@ class YoloHeads(_Dense):
                 return head.reshape(3, -1, height, width).transpose(2, 3, 0, 1)
 
 
-class YuNet(_Dense):
+class YuNet(Dense):
     """Faces: ``cls8``, ``obj8``, ``bbox8`` … one candidate a cell, scored by the geometric mean of class and objectness.
 
     Format: ShiqiYu/libfacedetection, OpenCV modules/objdetect/src/face_detect.cpp.
@@ -226,7 +234,7 @@ class YuNet(_Dense):
         return corners(placed), np.sqrt(every["cls"].clip(0, 1) * every["obj"].clip(0, 1))
 
 
-class RtDetr(_Dense):
+class RtDetr(Dense):
     """[1,Q,4+C]: centre and size as fractions, then a score for each class; nothing to suppress (Ultralytics RT-DETR)."""
 
     unsuppressed = False
@@ -236,7 +244,7 @@ class RtDetr(_Dense):
         return corners(rows[:, :4]), rows[:, 4:]
 
 
-class Detr(_Dense):
+class Detr(Dense):
     """Logits [1,Q,C] and boxes [1,Q,4], centre and size as fractions (facebookresearch/detr, transformers)."""
 
     role = "scores"
@@ -254,7 +262,7 @@ class Detr(_Dense):
         return corners(_rows(outputs["boxes"])), scores[:, :-1] if self._no_object else scores
 
 
-class ScoresBoxes(_Dense):
+class ScoresBoxes(Dense):
     """Scores [1,N,C] and boxes [1,N,4], as the settings say: ``boxes`` corners or centre, ``background``, ``activation``; undecoded
     ones by ``priors`` and ``variances`` (SSD: center, then size, both against a prior).
     """

@@ -28,12 +28,7 @@ class ClassMap:
 
     def __call__(self, outputs: Outputs, place: Placement, want: Want) -> dict[str, Any]:
         classes = self._classes(outputs["map"])
-        y, x = classes.shape[0] / place.size[0], classes.shape[1] / place.size[1]
-        top, left = round(place.top * y), round(place.left * x)
-        classes = classes[
-            top : max(top + 1, round((place.top + place.height) * y)),
-            left : max(left + 1, round((place.left + place.width) * x)),
-        ]
+        classes = crop(classes, place)
         numbers, counts = np.unique(classes, return_counts=True)
         shares = sorted(zip(numbers.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
         return {
@@ -41,7 +36,7 @@ class ClassMap:
                 {"class": self._subject.label(number), "number": number, "share": round(count / classes.size, 4)}
                 for number, count in shares
             ],
-            "map": {"height": classes.shape[0], "width": classes.shape[1], "runs": _runs(classes.reshape(-1))},
+            "map": {"height": classes.shape[0], "width": classes.shape[1], "runs": runs(classes.reshape(-1))},
         }
 
     def _classes(self, found: NDArray[Any]) -> NDArray[Any]:
@@ -56,7 +51,16 @@ class ClassMap:
         return classes
 
 
-def _runs(flat: NDArray[Any]) -> list[list[int]]:
+def crop(found: NDArray[Any], place: Placement) -> NDArray[Any]:
+    """The part of a map of the whole input that shows the picture."""
+    y, x = found.shape[0] / place.size[0], found.shape[1] / place.size[1]
+    top, left = round(place.top * y), round(place.left * x)
+    bottom, right = round((place.top + place.height) * y), round((place.left + place.width) * x)
+    return found[top : max(top + 1, bottom), left : max(left + 1, right)]
+
+
+def runs(flat: NDArray[Any]) -> list[list[int]]:
+    """Equal neighbours as ``[value, length]``."""
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     lengths = np.diff(np.concatenate((starts, [flat.size])))
     return [[int(value), int(length)] for value, length in zip(flat[starts], lengths, strict=True)]
