@@ -1,3 +1,7 @@
+import asyncio
+import threading
+
+import anyio
 import pytest
 
 from farshore.core.errors import Conflict, Invalid
@@ -73,3 +77,20 @@ def test_a_store_that_is_no_folder_does_the_whole_walk(operator_of, settings, ma
     operator.ask("DELETE", "/v1/models/m/versions/2")
     assert list((settings.data / "spool").iterdir()) == []
     assert not (settings.data / "objects").exists()
+
+
+def test_pushes_under_way_keep_no_device_from_syncing(settings):
+    """As many long pieces of work as one likes leave threads for the short ones."""
+    hub, stop = Hub(settings), threading.Event()
+
+    async def walk():
+        pushes = [asyncio.create_task(hub.long_work(stop.wait, 30)) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        with anyio.fail_after(10):
+            found = await hub.threads(lambda: "synced")
+        stop.set()
+        assert all(await asyncio.gather(*pushes))
+        return found
+
+    assert asyncio.run(walk()) == "synced"
+    hub.close()

@@ -188,6 +188,6 @@ async def _now_and_then(hub: Hub, work: Any, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
-            await hub.threads(work)
+            await hub.long_work(work)
         except FarshoreError as error:  # the disk may be full for a while: the next round does it
             log.warning("background work: %s", error.message)

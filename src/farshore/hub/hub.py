@@ -38,6 +38,7 @@ ENROLMENTS_KEPT = 30 * 24 * 3600
 CHANGES_KEPT = 100_000
 SWEEP_SECONDS = 24 * 3600
 ADMIN = "admin.token"
+LONG_THREADS = 4
 SECRET = 32
 """Bytes of a secret."""
 
@@ -81,6 +82,7 @@ class Hub:
             raise
         self.bells = Bells(settings.held)
         self._limiter: CapacityLimiter | None = None
+        self._long_limiter: CapacityLimiter | None = None
         self._swept = 0.0
         self._closed = False
 
@@ -90,10 +92,19 @@ class Hub:
         return (str(self.registry.key.public),)
 
     async def threads(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work beside the event loop."""
+        """Run short blocking work, a few reads and writes of the database, beside the event loop."""
         if self._limiter is None:  # it belongs to the event loop, which is not there yet at construction
             self._limiter = CapacityLimiter(self.settings.threads)
         return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._limiter)
+
+    async def long_work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work that may take minutes (reading models, moving files) beside the event loop.
+
+        It has threads of its own, so that operators who push never keep devices from syncing.
+        """
+        if self._long_limiter is None:
+            self._long_limiter = CapacityLimiter(LONG_THREADS)
+        return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._long_limiter)
 
     def _signing_key(self, path: Path) -> SigningKey:
         with self.database.reading() as tx:

@@ -52,7 +52,7 @@ async def put_blob(request: Request) -> Response:
             raise Invalid(f"{found.size} bytes came, {wanted} were announced")
         if found.digest() != digest:
             raise Corrupt(f"the bytes are {found.digest()}, not {digest}: send them again")
-        await hub.threads(hub.registry.add_blob, digest, path, found.size)
+        await hub.long_work(hub.registry.add_blob, digest, path, found.size)
     finally:
         path.unlink(missing_ok=True)
     return door.reply(request, {"digest": digest, "size": wanted}, 201)
@@ -92,7 +92,7 @@ async def push(request: Request) -> Response:
         _, aliases = hub.registry.model(found.model)
         return words.version(found, aliases, existing=existing), existing
 
-    made, existing = await hub.threads(make)
+    made, existing = await hub.long_work(make)
     return door.reply(request, made, 200 if existing else 201)
 
 
@@ -153,7 +153,7 @@ async def change_version(request: Request) -> Response:
 
 async def delete_version(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    await hub.threads(hub.registry.remove, door.segment(request, "name"), door.segment(request, "version"))
+    await hub.long_work(hub.registry.remove, door.segment(request, "name"), door.segment(request, "version"))
     return Response(status_code=204)
 
 
@@ -184,7 +184,7 @@ async def diff(request: Request) -> Response:
         changes, variants = comparison.compare(hub.registry, old, new)
         return words.Difference(old.number, new.number, changes, variants)
 
-    return door.reply(request, await hub.threads(compare))
+    return door.reply(request, await hub.long_work(compare))
 
 
 async def set_alias(request: Request) -> Response:
