@@ -98,15 +98,19 @@ def test_a_frame_comes_back(table, keep):
     assert bytes(unpack(frame).data) == table
 
 
+def read_whole(data):
+    size = frame_size(data, 1 << 20)
+    if size is None or size > len(data):
+        raise Corrupt("cut off")
+    return read_frame(data[:size])
+
+
 def test_every_damaged_frame_is_refused():
     data = write_frame(Frame(Kind.COPY, False, 7, pack(bytes(40)), 40, b"payload"))
     for k in range(len(data)):
         wrong = data[:k] + bytes([data[k] ^ 64]) + data[k + 1 :]
         with pytest.raises(FarshoreError):
-            size = frame_size(wrong, 1 << 20)
-            if size is None or size > len(wrong):
-                raise Corrupt("cut off")
-            read_frame(wrong[:size])
+            read_whole(wrong)
 
 
 def test_the_size_of_a_frame_waits_for_its_head():

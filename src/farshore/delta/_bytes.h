@@ -48,7 +48,7 @@ typedef struct {
     int64_t last_range;         /* the target's range whose end the last word pointed to; -1: none */
     int64_t last_step;
     struct { int64_t base, target; } address[ADDRESSES];
-    Counter hit[GUESSES][64 * 16], runs[32 * 2];
+    Counter hit[GUESSES][64 * 16], runs[32 * 8];
     Apm by_order1[65536 >> 4], by_state[1024];
 } Bytes;
 
@@ -92,10 +92,10 @@ static int bytes_start(Bytes *b, Coder *c, uint8_t *data, const int64_t *places,
     }
     for (int i = 0; i < 256; i++)
         for (int k = 0; k < BYTE_VOTES; k++)
-            b->by_match[i][k] = b->by_prefix[i][k] = k < GUESSES ? 20000 : k < OTHER_VOTES ? 0 : 14000;
+            b->by_match[i][k] = b->by_prefix[i][k] = k < GUESSES ? 16000 : k < OTHER_VOTES ? 0 : 9000;
     for (int i = 0; i < GUESSES; i++)
         for (int k = 0; k < 64 * 16; k++) b->hit[i][k] = (Counter)(3u << 30);
-    for (int i = 0; i < 64; i++) b->runs[i] = COUNTER_START;
+    for (int i = 0; i < 256; i++) b->runs[i] = COUNTER_START;
     for (int i = 0; i < 65536 >> 4; i++) apm_start(&b->by_order1[i]);
     for (int i = 0; i < 1024; i++) apm_start(&b->by_state[i]);
     b->aligned.at = b->newest.at = -1;
@@ -297,13 +297,13 @@ static int code_byte(Bytes *b, size_t pos, int known) {
         p = p < 4 ? 4 : p > 65532 ? 65532 : p;
         int bit = (int)(value >> left & 1);
         if (!known) bit = code_bit(b->c, bit, (uint32_t)p);
-        learn(w0, votes, n_votes, (bit << 16) - bit - p0, 20);
-        learn(w1, votes, n_votes, (bit << 16) - bit - p1, 20);
-        apm_learn(a0, d, bit, 6);
-        apm_learn(a1, d, bit, 6);
+        learn(w0, votes, n_votes, (bit << 16) - bit - p0, 15);
+        learn(w1, votes, n_votes, (bit << 16) - bit - p1, 15);
+        apm_learn(a0, d, bit, 5);
+        apm_learn(a1, d, bit, 5);
         for (int k = 0; k < b->contexts; k++) {
             Counter *slot = &b->bucket[k]->slot[nibble - 1];
-            *slot = counter_after(*slot, bit, 250);
+            *slot = counter_after(*slot, bit, 60);
         }
         for (int k = 0; k < GUESSES; k++) {
             Counter *hit = base[k] + (left < 7 && k < POINTERS ? 16 : 0);
@@ -370,6 +370,10 @@ static void pointers_move(Bytes *b, size_t pos) {
     }
 }
 
+static int run_class(int length) {
+    return length < 24 ? 0 : length < 32 ? 1 : length < 48 ? 2 : length < 64 ? 3 : length < 128 ? 4 : length < 400 ? 5 : length < 2000 ? 6 : 7;
+}
+
 /* Takes a run of equal bytes at once if there is one. Returns how many were taken. */
 static size_t code_run(Bytes *b, size_t pos) {
     if (b->quiet) {
@@ -385,7 +389,7 @@ static size_t code_run(Bytes *b, size_t pos) {
         int bit = !b->c->decode && !memcmp(b->data + at, b->data + pos, length > pos - at ? pos - at : length);
         if (bit && length > pos - at)
             for (size_t k = pos - at; k < length && bit; k++) bit = b->data[at + k] == b->data[pos + k];
-        Counter *counter = &b->runs[b->run * 2 + (b->aligned.length >= 400)];
+        Counter *counter = &b->runs[b->run * 8 + run_class(b->aligned.length)];
         uint32_t p = (*counter >> 16) < 16 ? 16 : (*counter >> 16) > 65520 ? 65520 : *counter >> 16;
         bit = code_bit(b->c, bit, p);
         *counter = counter_after(*counter, bit, 250);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from farshore.delta.twin.tables import (
 
 GUESSES, ADDRESSES, SHORT_MATCH, LONG_MATCH = 5, 1 << 12, 5, 20
 NONE = 256
+RUN_CLASSES = (24, 32, 48, 64, 128, 400, 2000)
 _U32 = 0xFFFFFFFF
 _U64 = (1 << 64) - 1
 
@@ -74,11 +76,11 @@ class _Bytes:
         self.recent_mask = _power_above(self.n, 1 << 10, 1 << 20) - 1
         self.recent: dict[int, int] = {}
         self.far: dict[int, int] = {}
-        first = [20000] * GUESSES + [0] + [14000] * self.contexts
+        first = [16000] * GUESSES + [0] + [9000] * self.contexts
         self.by_match: dict[int, list[int]] = defaultdict(lambda: list(first))
         self.by_prefix: dict[int, list[int]] = defaultdict(lambda: list(first))
         self.hit: dict[int, int] = defaultdict(lambda: 3 << 30)
-        self.runs = [COUNTER_START] * 64
+        self.runs = [COUNTER_START] * 256
         self.by_order1: dict[int, list[int]] = defaultdict(apm_start)
         self.by_state: dict[int, list[int]] = defaultdict(apm_start)
         self.aligned, self.newest = _Pointer(-1), _Pointer(-1)
@@ -255,12 +257,12 @@ class _Bytes:
             bit = value >> left & 1
             if not known:
                 bit = self.c.bit(bit, max(4, min(p, 65532)))
-            learn(w0, votes, (bit << 16) - bit - SQUASH[d0 + 4096], 20)
-            learn(w1, votes, (bit << 16) - bit - SQUASH[d1 + 4096], 20)
-            apm_learn(a0, d, bit, 6)
-            apm_learn(a1, d, bit, 6)
+            learn(w0, votes, (bit << 16) - bit - SQUASH[d0 + 4096], 15)
+            learn(w1, votes, (bit << 16) - bit - SQUASH[d1 + 4096], 15)
+            apm_learn(a0, d, bit, 5)
+            apm_learn(a1, d, bit, 5)
             for bucket in buckets:
-                bucket[nibble] = counter_after(bucket[nibble], bit, 250)
+                bucket[nibble] = counter_after(bucket[nibble], bit, 60)
             for k in range(GUESSES):
                 if expected[k] >= 0:
                     self.hit[hits[k]] = counter_after(self.hit[hits[k]], int(bit == expected[k]), 1000)
@@ -332,7 +334,7 @@ class _Bytes:
                 self.run -= 1
                 continue
             bit = int(not self.c.decodes and d[at : at + length] == d[pos : pos + length])
-            q = self.run * 2 + (self.aligned.length >= 400)
+            q = self.run * 8 + bisect_right(RUN_CLASSES, self.aligned.length)
             p = self.runs[q] >> 16
             bit = self.c.bit(bit, 16 if p < 16 else min(p, 65520))
             self.runs[q] = counter_after(self.runs[q], bit, 250)
