@@ -153,8 +153,9 @@ def show(hub: Hub, ref: str, as_json: bool) -> None:
     farshore model show detector@champion --json
     """
     found = hub.version(ref)
+    patches = hub.patches(f"{found['model']}@{found['version']}")
     if as_json:
-        print_json(found)
+        print_json({**found, "patches": patches})
         return
     print_facts([
         ("version", f"{found['model']}@{found['version']}" + (" (archived)" if found.get("archived") else "")),
@@ -176,6 +177,16 @@ def show(hub: Hub, ref: str, as_json: bool) -> None:
                 for f in variant["files"]
             ],
         )
+    if patches:
+        click.echo("\npatches to it")
+        print_table(
+            ["file", "from", ">size", ">of whole", "level", "built"],
+            [
+                (p["path"], ", ".join(_base(b) for b in p["bases"]) or "nothing", megabytes(p["size"]),
+                 f"{p['size'] / p['whole']:.1%}", p["level"], _when(p["created"]))
+                for p in patches
+            ],
+        )  # fmt: skip
     cases = found["manifest"].get("acceptance", [])
     if cases:
         click.echo("\nacceptance: " + ", ".join(case["name"] for case in cases))
@@ -214,13 +225,21 @@ def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> 
                 ["tensors", ">count", ">bytes"],
                 [(kind, counts[kind], megabytes(sizes.get(kind, 0))) for kind in counts],
             )
+        patch = variant.get("patch")
+        if patch:
+            click.echo(
+                f"  patch: {megabytes(patch['size'])} for {megabytes(patch['whole'])}, "
+                f"about {megabytes(patch['rest'])} of it not for tensors" + ("" if patch["based"] else "; it needs no base")
+            )
+        costs = patch["tensors"] if patch else {}
         tensors = variant.get("tensors", [])
         shown = tensors if everything else sorted(tensors, key=lambda t: -t["bytes"])[:10]
         if shown:
             print_table(
-                ["", "tensor", "before", "after", ">bytes"],
+                ["", "tensor", "before", "after", ">bytes", *([">about in patch"] if patch else [])],
                 [
-                    (t["kind"], t["name"], t["before"], t["after"] if t["after"] != t["before"] else "", t["bytes"])
+                    (t["kind"], t["name"], t["before"], t["after"] if t["after"] != t["before"] else "", t["bytes"],
+                     *([costs.get(t["name"], "")] if patch else []))
                     for t in shown
                 ],
             )
@@ -387,6 +406,10 @@ def _recognised(variant: dict[str, Any]) -> str:
 
 def _tensor(tensor: dict[str, Any]) -> tuple[str, str, str]:
     return tensor["name"], tensor["dtype"], "×".join(str(size) for size in tensor["shape"]) or "scalar"
+
+
+def _base(base: dict[str, Any]) -> str:
+    return f"{base['model']}@{base['version']} {base['path']}" if base.get("model") else base["digest"][:19] + "…"
 
 
 def _tags(tags: dict[str, str]) -> str:

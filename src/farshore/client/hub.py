@@ -131,6 +131,11 @@ class Hub:
         query = urlencode({"from": before, "to": after})
         return self._call("GET", f"/v1/models/{quote(name, safe='')}/diff?{query}")
 
+    def patches(self, ref: str) -> list[Json]:
+        """Patches that the hub keeps to the files of a version."""
+        found: list[Json] = self._call("GET", f"{self._version(ref)}/patches")
+        return found
+
     def envelope(self, ref: str) -> bytes:
         """A version's signed manifest."""
         with self._open("GET", f"{self._version(ref)}/envelope") as response:

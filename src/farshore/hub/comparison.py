@@ -7,19 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from farshore import formats
+from farshore import delta, formats
 from farshore.core import documents
 from farshore.core.digest import Digest
 from farshore.core.manifest import Manifest, Variant
 from farshore.formats import ModelInfo, SegmentMap
+from farshore.hub.builds import Builds
+from farshore.hub.costs import costs
 from farshore.hub.records.models import Version
 from farshore.hub.registry import Registry
+from farshore.store.views import view
 
 MAX_TENSORS = 2000
 """Tensors named in an answer; the counts are of all."""
 
 
-def compare(registry: Registry, old: Version, new: Version) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+def compare(
+    registry: Registry, builds: Builds, old: Version, new: Version
+) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
     """Changes of metadata (``{what, before, after}``), and one entry for each variant of either version.
 
     Raises:
@@ -30,7 +35,9 @@ def compare(registry: Registry, old: Version, new: Version) -> tuple[list[dict[s
     before, after = registry.manifest(old), registry.manifest(new)
     found = list(_said(old, new))
     former, latter = _variants(before), _variants(after)
-    return found, [_variant(registry, name, former.get(name), latter.get(name)) for name in {**former, **latter}]
+    return found, [
+        _variant(registry, builds, name, former.get(name), latter.get(name)) for name in {**former, **latter}
+    ]
 
 
 def _said(old: Version, new: Version) -> Iterator[dict[str, str]]:
@@ -44,7 +51,7 @@ def _variants(manifest: Manifest) -> dict[str, Variant]:
     return {variant.name: variant for variant in manifest.content.variants}
 
 
-def _variant(registry: Registry, name: str, old: Variant | None, new: Variant | None) -> dict[str, Any]:
+def _variant(registry: Registry, builds: Builds, name: str, old: Variant | None, new: Variant | None) -> dict[str, Any]:
     if old is None or new is None:
         return {"name": name, "kind": "added" if old is None else "removed"}
     entry: dict[str, Any] = {"name": name, "changes": list(_pipeline(old, new))}
@@ -52,8 +59,10 @@ def _variant(registry: Registry, name: str, old: Variant | None, new: Variant | 
         return {**entry, "kind": "equal" if not entry["changes"] else "changed"}
     with _opened(registry, old) as a, _opened(registry, new) as b:
         found = formats.diff(*a, *b)
+        patch = _patch(registry, builds, old, new, b[1])
     return {
         **entry,
+        **({} if patch is None else {"patch": patch}),
         "kind": "changed",
         "file": [documents.builtins(change) for change in found.changes],
         "tensors": [documents.builtins(change) for change in found.tensors[:MAX_TENSORS]],
@@ -72,6 +81,24 @@ def _pipeline(old: Variant, new: Variant) -> Iterator[dict[str, str]]:
     for path in sorted({*files[0], *files[1]}):
         if files[0].get(path) != files[1].get(path):
             yield {"what": f"file {path}", "before": files[0].get(path, ""), "after": files[1].get(path, "")}
+
+
+def _patch(
+    registry: Registry, builds: Builds, old: Variant, new: Variant, segments: SegmentMap
+) -> dict[str, Any] | None:
+    """The smallest patch between the model files that is there, and what each tensor takes of it."""
+    rows = builds.routes(Digest(new.model.digest), [old.model.digest])
+    if not rows or rows[0].digest is None:
+        return None
+    with registry.objects.local(rows[0].digest, registry.spool) as path:
+        shares = costs(delta.info(view(path)), segments)
+    return {
+        "size": rows[0].size,
+        "whole": new.model.size,
+        "based": bool(rows[0].bases),
+        "tensors": {name: size for name, size in shares.items() if name},
+        "rest": shares.get("", 0),
+    }
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from farshore.core.errors import Conflict, Invalid
 from farshore.core.trust import SigningKey
 from farshore.hub import moments
 from farshore.hub.bells import Bells
+from farshore.hub.builds import Builds
 from farshore.hub.database import Database
 from farshore.hub.deployments import Deployments
 from farshore.hub.enrolment import Enrolments
@@ -77,6 +78,7 @@ class Hub:
             self.enrolments = Enrolments(self.database, clock)
             self.operators = Operators(self.database, clock)
             self.operators.settle_admin(data / ADMIN)
+            self.builds = Builds(self.database, self.registry, settings, clock)
         except BaseException:
             os.close(self._lock)
             raise
@@ -129,6 +131,7 @@ class Hub:
             return
         self._closed = True
         try:
+            self.builds.close()
             self.fleet.flush_seen()
         finally:
             self.database.close()

@@ -22,7 +22,7 @@ from farshore.core.errors import Conflict, Invalid, NotFound
 from farshore.core.manifest import Content, File, Manifest, check_name
 from farshore.hub import moments, refs
 from farshore.hub.database import Database
-from farshore.hub.records import blobs, changes, deployments, devices, models
+from farshore.hub.records import blobs, changes, deployments, devices, models, patches
 from farshore.hub.records.models import Model, Version
 from farshore.store import files
 from farshore.store.objects import Objects
@@ -130,7 +130,7 @@ class Registry:
         return {digest: sizes[digest] for digest in wanted}
 
     def collect(self) -> int:
-        """Delete blobs that no version needs and nobody uploaded or claimed lately; how many."""
+        """Delete blobs that no version needs and nobody uploaded or claimed lately, and patches from and to them; how many."""
         before = self._clock() - ORPHAN_SECONDS
         with self._database.reading() as tx:
             unused = blobs.unused(tx, before, COLLECTED)
@@ -139,10 +139,14 @@ class Registry:
             with self._stripe(digest):
                 with self._database.writing() as tx:
                     gone = blobs.remove_unused(tx, digest, before)
+                    if gone:
+                        patches.forget(tx, digest)
                 if gone:
                     self.objects.remove(digest)
                     removed += 1
-        return removed
+        return removed + (
+            self.collect() if removed else 0
+        )  # patches are free only when what they are from or to is gone
 
     def sweep(self) -> int:
         """Delete objects that have no row: a crash came between bytes and row, and nobody uploaded them again; how many."""

@@ -34,6 +34,12 @@ class Settings:
         max_blob: bytes of the largest uploaded file.
         max_version: bytes of all files of one version, unpacked.
         threads: database work at one time.
+        builders: patches built at one time, each in a process of its own; 0 builds none.
+        patch_level: ``fast``, ``default`` or ``max``: how much work a patch is worth.
+        patch_wait: seconds that a device which asks for a file may wait for a patch that is being built.
+        patch_seconds: processor time that one patch may take.
+        patch_memory: bytes of address space that building one patch may take, the mapped files included.
+        max_patched: bytes of target and bases together above which no patch is built.
 
     """
 
@@ -53,6 +59,12 @@ class Settings:
     max_blob: int = 16 * GIB
     max_version: int = 32 * GIB
     threads: int = 16
+    builders: int = 1
+    patch_level: str = "default"
+    patch_wait: float = 10.0
+    patch_seconds: int = 1800
+    patch_memory: int = 8 * GIB
+    max_patched: int = 2 * GIB
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 1 << 16:
@@ -62,6 +74,10 @@ class Settings:
         for name in ("ticket_seconds", "enrolment_seconds", "sync_seconds", "seen_seconds", "threads"):
             if getattr(self, name) <= 0:
                 raise Invalid(f"{name} must be above 0")
+        if self.builders < 0 or self.patch_wait < 0 or self.patch_seconds <= 0 or self.patch_memory <= 0:
+            raise Invalid("builders and patch_wait must not be below 0, patch_seconds and patch_memory above it")
+        if self.patch_level not in {"fast", "default", "max"}:
+            raise Invalid(f"patch_level {self.patch_level[:40]!r}: use fast, default or max")
 
     @property
     def database_url(self) -> str:

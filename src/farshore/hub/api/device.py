@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from concurrent.futures import Future
 from typing import Any
 
 from starlette.requests import Request
@@ -69,14 +70,29 @@ async def tickets(request: Request) -> Response:
     device = await _device(request)
     asked = await door.read(request, TicketRequest, what="ticket request", limit=MAX_TICKET)
 
-    def write() -> TicketReply:
-        digest = Digest(asked.want)
-        hub.fleet.check_needs_file(device, digest)
-        ticket = hub.tickets.write(device, digest, hub.clock())
-        route = Route(f"{API}/objects/{digest}?ticket={ticket}", digest, hub.registry.blob_size(digest))
-        return TicketReply((route,), hub.tickets.seconds)
+    digest = Digest(asked.want)
 
+    def begin() -> Future[None] | None:
+        hub.fleet.check_needs_file(device, digest)
+        return hub.builds.ask(digest, asked.have)
+
+    def write() -> TicketReply:
+        now, size = hub.clock(), hub.registry.blob_size(digest)
+        routes = [
+            Route(_address(hub, device, patch.digest, now), patch.digest, patch.size, "patch", patch.bases)
+            for patch in hub.builds.routes(digest, asked.have)
+            if patch.digest is not None
+        ]
+        return TicketReply((*routes, Route(_address(hub, device, digest, now), digest, size)), hub.tickets.seconds)
+
+    building = await hub.threads(begin)
+    if building is not None:
+        await asyncio.wait({asyncio.wrap_future(building)}, timeout=hub.settings.patch_wait)
     return door.reply(request, await hub.threads(write))
+
+
+def _address(hub: Hub, device: str, digest: Digest, now: float) -> str:
+    return f"{API}/objects/{digest}?ticket={hub.tickets.write(device, digest, now)}"
 
 
 async def fetch_object(request: Request) -> Response:

@@ -99,6 +99,7 @@ async def create_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.NewDeployment, what="deployment")
     row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority)
+    await hub.threads(hub.builds.foresee, row.digest)
     hub.bells.ring_all()
     return door.reply(request, words.deployment(row), 201)
 
@@ -108,6 +109,7 @@ async def put_deployment(request: Request) -> Response:
     key = door.segment(request, "deployment")
     asked = await door.read(request, words.NewDeployment, what="deployment")
     row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority)
+    await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
     hub.bells.ring_all()
     return door.reply(request, words.deployment(row), 201 if made else 200)
 

@@ -157,6 +157,12 @@ async def delete_version(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def list_patches(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    found = await hub.threads(lambda: hub.builds.of(_find(hub, request).digest))
+    return door.reply(request, [words.patch(*one) for one in found])
+
+
 async def envelope(request: Request) -> Response:
     hub: Hub = request.app.state.hub
 
@@ -181,7 +187,7 @@ async def diff(request: Request) -> Response:
 
     def compare() -> Any:
         old, new = hub.registry.find(name, before), hub.registry.find(name, after)
-        changes, variants = comparison.compare(hub.registry, old, new)
+        changes, variants = comparison.compare(hub.registry, hub.builds, old, new)
         return words.Difference(old.number, new.number, changes, variants)
 
     return door.reply(request, await hub.long_work(compare))
@@ -249,6 +255,7 @@ ENDPOINTS = (
     ),
     Endpoint("DELETE", _ONE, delete_version, "Delete a version that nothing needs", status=204),
     Endpoint("GET", f"{_ONE}/envelope", envelope, "Its signed manifest", gives=bytes),
+    Endpoint("GET", f"{_ONE}/patches", list_patches, "Patches to its files", gives=list[words.Patch]),
     Endpoint("GET", f"{_ONE}/files/{{path}}", file, "One of its files, whole or one range", gives=bytes),
     Endpoint(
         "GET",

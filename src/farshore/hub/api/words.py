@@ -10,7 +10,7 @@ from farshore.core.manifest import Content, Name, Short
 from farshore.hub import moments
 from farshore.hub.enrolment import MAX_SECONDS
 from farshore.hub.ingest import Text, Value
-from farshore.hub.records import access, changes, deployments, devices, models
+from farshore.hub.records import access, changes, deployments, devices, models, patches
 
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 TagChange = Annotated[dict[Key, Value | None], Meta(max_length=64)]
@@ -83,6 +83,28 @@ class ModelChange(Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(max_length=200)] | None = None
     description: Text | None = None
     tags: TagChange = {}
+
+
+class PatchBase(Struct, frozen=True, omit_defaults=True):
+    """A file that a patch needs, and the newest version that it stands in."""
+
+    digest: str
+    model: str = ""
+    version: int | None = None
+    path: str = ""
+
+
+class Patch(Struct, frozen=True):
+    """A patch to a file of a version: ``size`` bytes instead of ``whole`` for a device that holds the bases."""
+
+    path: str
+    target: str
+    whole: int
+    digest: str
+    size: int
+    level: str
+    created: str
+    bases: list[PatchBase]
 
 
 class AliasTarget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -192,11 +214,29 @@ class Change(Struct, frozen=True):
 
 
 class HubInfo(Struct, frozen=True):
-    """Attributes: ``version`` of the program; ``url`` for devices; ``keys`` that sign manifests; ``devices`` how many."""
+    """Attributes: ``version`` of the program; ``url`` for devices; ``keys`` that sign manifests."""
 
     version: str
     url: str
     keys: tuple[str, ...]
+
+
+def patch(place: patches.Place, row: patches.Patch, bases: dict[str, patches.Place]) -> Patch:
+    """A patch that is kept, to the file at ``place``."""
+    known = [(digest, bases.get(digest)) for digest in row.bases]
+    return Patch(
+        place.path,
+        place.digest,
+        place.size,
+        row.digest or "",
+        row.size,
+        row.level,
+        moments.text(row.created),
+        [
+            PatchBase(digest) if one is None else PatchBase(digest, one.model, one.version, one.path)
+            for digest, one in known
+        ],
+    )
 
 
 def version(row: models.Version, aliases: dict[str, int], *, existing: bool = False) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
 from farshore.core.digest import Digest
-from farshore.hub.records.tables import blobs, files, upsert
+from farshore.hub.records.tables import blobs, files, patches, upsert
 
 
 def size(tx: Connection, digest: str) -> int | None:
@@ -30,7 +30,7 @@ def touch(tx: Connection, digests: list[str], now: float) -> None:
 
 
 def unused(tx: Connection, before: float, limit: int) -> list[Digest]:
-    """Blobs that no version needs and nobody touched since ``before``."""
+    """Blobs that are no version's and no patch, and that nobody touched since ``before``."""
     rows = tx.execute(select(blobs.c.digest).where(*_unused(before)).limit(limit))
     return [Digest(row.digest) for row in rows]
 
@@ -41,4 +41,8 @@ def remove_unused(tx: Connection, digest: str, before: float) -> bool:
 
 
 def _unused(before: float) -> tuple[ColumnElement[bool], ...]:
-    return blobs.c.touched < before, ~exists().where(files.c.digest == blobs.c.digest)
+    of_version, patch = (
+        exists().where(files.c.digest == blobs.c.digest),
+        exists().where(patches.c.digest == blobs.c.digest),
+    )
+    return blobs.c.touched < before, ~of_version, ~patch

@@ -105,6 +105,28 @@ files = Table(
     Index(None, "digest"),
 )
 
+patches = Table(
+    "patches",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("bases", Json, nullable=False),  # digests in the patch's own order
+    Column("digest", ForeignKey("blobs.digest")),  # NULL: it was built, and not worth keeping
+    Column("size", BigInteger, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("target", "bases"),
+    Index(None, "digest"),
+)
+
+patch_bases = Table(
+    "patch_bases",
+    metadata,
+    Column("patch_id", _key("patches.id"), primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Index(None, "digest"),
+)
+
 aliases = Table(
     "aliases",
     metadata,
