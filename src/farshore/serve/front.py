@@ -10,6 +10,7 @@ import msgspec
 
 from farshore.core.errors import FarshoreError, Invalid, NotFound, Unavailable
 from farshore.serve import page
+from farshore.serve.frames import Score
 from farshore.serve.http import Request, Response, failure
 from farshore.serve.lane import Lease, Reply
 from farshore.serve.pool import Model, Pool
@@ -77,8 +78,7 @@ class Front:
             request.size,
             lambda answer: reply(_response(model, answer)),
             monotonic() + self.pool.settings.wait_seconds,
-            threshold,
-            top,
+            Score(0, threshold, top),
         )
         model.submit(lease)
         return lambda: model.cancel(lease)
@@ -145,7 +145,8 @@ def _top(text: str | None) -> int | None:
 
 
 def _response(model: Model, reply: Reply) -> Response:
-    headers = f"Farshore-Version: {reply.source}\r\n" if reply.source else ""
+    source = reply.source
+    headers = f"Farshore-Version: {source.model}@{source.version} {source.digest}\r\n" if source is not None else ""
     if reply.status == Unavailable.status:
         headers += f"Retry-After: {model.retry_after}\r\n"
     if reply.error is not None:
