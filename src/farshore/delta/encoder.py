@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MEMORY = {"fast": 64, "default": 64, "max": 64}
-TRAINED = {"default": 1 << 15, "max": 1 << 20}
-"""Most bytes of history that teach the model of plain bytes first: it costs a decoder as much as decoding them."""
+TRAINED = {"default": (1 << 14, 10), "max": (1 << 16, 2)}
+"""How many bytes of history may teach the model of plain bytes first: so many, or this share of the target. It costs a
+decoder as much as decoding them."""
 ZSTANDARD_LEVEL = 12
 Job = Callable[[], Frame]
 Progress = Callable[[int, int], None]
@@ -99,12 +100,12 @@ class Encoder:
     def _methods(self, looked_back: int) -> list[tuple[int, int]]:
         if self.level == "fast":
             return [(STORED, 0), (ZSTANDARD, 0)]
-        most = min(looked_back, TRAINED[self.level])
+        least, share = TRAINED[self.level]
+        most = min(looked_back, max(least, len(self.target) // share))
         method = MODELLED_FULL if self.level == "max" else MODELLED
-        tries = [(method, 0)]
-        if looked_back <= TRAINED[self.level] and looked_back:
-            tries.append((method, most))
-        return [(STORED, 0), *tries]
+        if self.level == "max" and most > 0:
+            return [(STORED, 0), (method, 0), (method, most)]
+        return [(STORED, 0), (method, most if most == looked_back else 0)]
 
     def values(self, pieces: tuple[Piece, ...], *, keep: bool) -> Frame:
         """A frame of values."""

@@ -298,9 +298,13 @@ class _Maker:
                 choices = [c for c in choices if c.scale <= alike.scale + 1]
         if self.tensor.count > MOST_VALUES or (len(choices) == 1 and self.level != "max"):
             return alike
-        if self.level == "max" and self.layout.rows > 1:
-            choices += [replace(c, flags=c.flags | 8) for c in choices]
-        return min(choices, key=lambda c: trial(c, self.tensor.bytes, self.fetch, TRIAL[self.level]))
+        data, most = self.tensor.bytes, TRIAL[self.level]
+        best = min(choices, key=lambda c: trial(c, data, self.fetch, most)) if len(choices) > 1 else choices[0]
+        if self.level == "max" and self.layout.rows > 1:  # what neighbours tell has to outweigh what learning them costs
+            near = replace(best, flags=best.flags | 8)
+            costs = [trial(c, data, self.fetch, 2 * most) for c in (best, near)]
+            best = near if costs[1] < 0.996 * costs[0] else best
+        return best
 
     def _period(self) -> int:
         """Columns from one input channel to the next: a kernel's places lie side by side in one order or the other."""
