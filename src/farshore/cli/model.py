@@ -229,7 +229,8 @@ def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> 
         if patch:
             click.echo(
                 f"  patch: {megabytes(patch['size'])} for {megabytes(patch['whole'])}, "
-                f"about {megabytes(patch['rest'])} of it not for tensors" + ("" if patch["based"] else "; it needs no base")
+                f"about {megabytes(patch['rest'])} of it not for tensors"
+                + ("" if patch["based"] else "; it needs no base")
             )
         costs = patch["tensors"] if patch else {}
         tensors = variant.get("tensors", [])
@@ -238,8 +239,14 @@ def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> 
             print_table(
                 ["", "tensor", "before", "after", ">bytes", *([">about in patch"] if patch else [])],
                 [
-                    (t["kind"], t["name"], t["before"], t["after"] if t["after"] != t["before"] else "", t["bytes"],
-                     *([costs.get(t["name"], "")] if patch else []))
+                    (
+                        t["kind"],
+                        t["name"],
+                        t["before"],
+                        t["after"] if t["after"] != t["before"] else "",
+                        t["bytes"],
+                        *([costs.get(t["name"], "")] if patch else []),
+                    )
                     for t in shown
                 ],
             )

@@ -144,9 +144,8 @@ class Registry:
                 if gone:
                     self.objects.remove(digest)
                     removed += 1
-        return removed + (
-            self.collect() if removed else 0
-        )  # patches are free only when what they are from or to is gone
+        # A patch is free only when what it is from or to is gone.
+        return removed + (self.collect() if removed else 0)
 
     def sweep(self) -> int:
         """Delete objects that have no row: a crash came between bytes and row, and nobody uploaded them again; how many."""

@@ -61,7 +61,7 @@ class Settings:
     threads: int = 16
     builders: int = 1
     patch_level: str = "default"
-    patch_wait: float = 10.0
+    patch_wait: float = 20.0
     patch_seconds: int = 1800
     patch_memory: int = 8 * GIB
     max_patched: int = 2 * GIB
