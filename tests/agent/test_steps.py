@@ -9,6 +9,7 @@ from tests.sim.world import DEVICE
 from farshore.agent import plan
 from farshore.agent.plan import Activate, Confirm, Drop, FetchManifest, Probe
 from farshore.agent.site import survey
+from farshore.agent.state import Trial
 from farshore.core.control import CaseResult
 from farshore.core.control import Probe as Probed
 from farshore.core.errors import Conflict, Corrupt, Denied, Invalid, NotFound, Unavailable
@@ -121,6 +122,16 @@ def test_confirming_and_dropping(at_probe):
     assert at_probe.slots.models() == []
     assert at_probe.serving() is None
     assert perform(at_probe, Drop("detector"))  # asked again after a crash
+
+
+def test_confirming_forgives_an_activation_that_was_cut_off_after_its_link(at_probe):
+    at_probe.settle()
+    digest, journal = at_probe.current(), at_probe.agent._site.journal
+    for meant, left in (digest, False), ("sha256:" + "0" * 64, True):
+        journal.write("detector", digest=meant, trial=Trial(digest))
+        journal.begin("detector", "activate", 0.0, strike=True)
+        assert perform(at_probe, Confirm("detector", digest))
+        assert (at_probe.journal().attempt is not None) is left
 
 
 def test_a_blob_that_has_gone_bad_is_fetched_again_when_its_version_is_damaged(world):

@@ -170,3 +170,52 @@ def test_verify(tmp_path):
         blob_store.verify(path, digests.of(b"y"))
     with pytest.raises(Corrupt):
         blob_store.verify(tmp_path / "missing", digests.of(b"y"))
+
+
+def cut_within_finish(blobs, data, *, published):
+    """What a power cut leaves of a download whose bytes are all here: the name of the beginning, and maybe the blob's as well."""
+    digest = digests.of(data)
+    partial = blobs.partial(digest, len(data))
+    partial.append(data)
+    partial.close()
+    part = blobs.partials / f"{digest.removeprefix('sha256:')}.part"
+    part.chmod(0o444)
+    if published:
+        os.link(part, blobs.folder / part.stem)
+    return digest, part
+
+
+def test_a_beginning_that_is_read_only_already_can_be_gone_on_with(blobs):
+    data = random.Random(1).randbytes(2 * CHUNK)
+    digest, part = cut_within_finish(blobs, data, published=False)
+    again = Blobs(blobs.folder)
+    assert part.stat().st_mode & 0o777 == 0o600
+    with again.partial(digest, len(data)) as partial:
+        assert partial.done == len(data)
+        partial.finish()
+    assert again.path(digest).read_bytes() == data
+
+
+def test_a_blob_is_no_longer_called_a_beginning_after_a_start(blobs):
+    digest, _ = cut_within_finish(blobs, random.Random(1).randbytes(2 * CHUNK), published=True)
+    again = Blobs(blobs.folder)
+    assert again.has(digest)
+    assert again.path(digest).stat().st_mode & 0o777 == 0o444
+    assert list(again.partials.iterdir()) == []
+
+
+def test_a_download_that_cannot_be_opened_leaves_no_descriptor_open(blobs, monkeypatch):
+    real, opened, closed = os.open, [], []
+
+    def fail_second(path, *args, **kwargs):
+        if str(path).endswith(".chunks"):
+            raise OSError(5, "Input/output error")
+        opened.append(real(path, *args, **kwargs))
+        return opened[-1]
+
+    real_close = os.close
+    monkeypatch.setattr(os, "open", fail_second)
+    monkeypatch.setattr(os, "close", lambda fd: closed.append(fd) or real_close(fd))
+    with pytest.raises(Unavailable):
+        blobs.partial(digests.of(b"x"), 1)
+    assert closed == opened != []

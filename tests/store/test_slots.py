@@ -138,6 +138,14 @@ def test_remove_model(device):
     assert device.slots.models() == []
 
 
+def test_what_a_cut_left_of_a_removed_model_is_no_model(device):
+    """The inference server may start before the agent has swept."""
+    device.install(1)
+    (device.slots.folder / "detector").rename(leftover := files.temporary(device.slots.folder / "detector"))
+    assert (leftover / "versions").is_dir()
+    assert device.slots.models() == []
+
+
 CALLS = ("open", "write", "fsync", "rename", "link", "symlink", "mkdir", "fchmod")
 
 

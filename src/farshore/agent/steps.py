@@ -191,7 +191,8 @@ class Hands:
         return None
 
     def _confirm(self, step: Confirm, local: Local) -> None:
-        self._site.journal.write(step.model, trial=None)
+        meant = {"attempt": None} if self._site.journal.note(step.model).digest == step.digest else {}
+        self._site.journal.write(step.model, trial=None, **meant)  # an activation cut off after its link counts no more
         log.info("%s@%d: confirmed", step.model, local.model(step.model).installed[step.digest].number)
 
     def _roll_back(self, step: RollBack) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +44,7 @@ class Blobs:
         self.partials = folder / "partial"
         files.make_folder(self.partials)
         files.sweep(folder)
+        self._tidy_partials()
 
     def has(self, digest: Digest) -> bool:
         return self._at(digest).is_file()
@@ -125,6 +128,19 @@ class Blobs:
     def _at(self, digest: Digest) -> Path:
         return self.folder / digests.hex_of(digest)
 
+    def _tidy_partials(self) -> None:
+        """Mend what a power cut within :meth:`Partial.finish` leaves: a blob that is still called a beginning as well (written to
+        by that name it would change in all places), or a beginning that is read-only already and could not be gone on with.
+        """
+        with os.scandir(self.partials) as entries:
+            begun = [Path(entry.path) for entry in entries if _PART.match(entry.name)]
+        for path in begun:
+            with suppress(OSError):  # where it cannot be mended now, whoever opens it says so
+                if (self.folder / path.stem).is_file():
+                    path.unlink()
+                elif not path.stat(follow_symlinks=False).st_mode & stat.S_IWUSR:
+                    path.chmod(0o600)
+
     def _partial_files(self, digest: Digest) -> tuple[Path, Path]:
         name = digests.hex_of(digest)
         return self.partials / f"{name}.part", self.partials / f"{name}.chunks"
@@ -146,10 +162,15 @@ class Partial:
         self._buffer = bytearray()
         self._hasher = digests.Hasher()
         self._unflushed = 0
-        with files.translated(part):
-            self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._chunk_fd = os.open(chunks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._recover()
+        self._fd = self._chunk_fd = -1
+        try:
+            with files.translated(part):
+                self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                self._chunk_fd = os.open(chunks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                self._recover()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def done(self) -> int:

@@ -83,7 +83,8 @@ class Slots:
     def models(self) -> list[str]:
         """Names of models of which some version is installed."""
         with os.scandir(self.folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and self.installed(entry.name))
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(files.TEMPORARY)]
+        return sorted(name for name in names if self.installed(name))
 
     def installed(self, model: str) -> list[Installed]:
         """Every readable version of ``model``, oldest number first."""
