@@ -30,6 +30,8 @@ class Echo:
         return failure(Invalid("not wanted")) if request.path == b"/no" else None
 
     def answer(self, request, reply):
+        if request.path == b"/fault":
+            raise RuntimeError("ours")
         if request.path == b"/slow":
             self.slow.append(reply)
             return self.cancel
@@ -388,3 +390,15 @@ def test_a_client_that_never_reads_is_cut_off():
         await until(lambda: not home.open)
 
     talk(conversation, idle_seconds=0.2)
+
+
+def test_a_fault_of_ours_is_answered_and_the_connection_goes_on(caplog):
+    async def conversation(connect, app, home):
+        reader, writer = await connect()
+        writer.write(b"GET /fault HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        status, _, body = await read_response(reader)
+        assert (status, body["error"]["code"]) == (500, "internal")
+        assert (await read_response(reader))[0] == 200
+
+    talk(conversation)
+    assert "RuntimeError: ours" in caplog.text

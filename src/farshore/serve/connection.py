@@ -7,6 +7,7 @@ and the connection closed, and what a client sends ahead is read only as far as 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +16,12 @@ from typing import Any, cast
 
 import httptools
 
-from farshore.core.errors import Invalid, Unavailable
+from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import http
 from farshore.serve.http import App, Refused, Request, Response, failure
 from farshore.serve.settings import Settings
+
+log = logging.getLogger(__name__)
 
 MAX_AHEAD = 16
 MAX_OVERHEAD = 128 << 10
@@ -253,7 +256,14 @@ class Connection(asyncio.Protocol):
                 self._write(entry, keep=False, head_only=False)
                 break
             self._busy, self.deadline = True, float("inf")
-            cancel = self._app.answer(entry, partial(self._replied, entry))
+            try:
+                cancel = self._app.answer(entry, partial(self._replied, entry))
+            except Exception:
+                log.exception("%s %s", entry.method, entry.path[:80])
+                cancel = None
+                if not self._busy:
+                    continue  # it had answered already
+                self._replied(entry, failure(FarshoreError("an unexpected fault; the server's log has it")))
             if self._busy:
                 self._cancel = cancel
         self._pumping = False
