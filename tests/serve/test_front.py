@@ -18,7 +18,7 @@ def test_a_picture_is_answered_by_the_current_version(device: Device) -> None:
         assert (body["model"], body["version"], body["digest"]) == ("colours", 7, digest)
         assert body["classes"][0] == {"class": "red7", "score": 1.0}
         assert body["classes"][1] == {"class": "green7", "score": pytest.approx(0.2, abs=0.005)}
-        assert headers["farshore-version"] == f"colours@7 {digest}"
+        assert [headers[f"x-farshore-{name}"] for name in ("model", "version", "digest")] == ["colours", "7", digest]
         assert set(body["timing"]) == {"decode_ms", "infer_ms", "read_ms"}
 
     serve(device, talk)
@@ -78,7 +78,7 @@ def test_without_a_model_it_lives_but_is_not_ready(device: Device) -> None:
 
 def test_unknown_paths_and_methods(device: Device) -> None:
     async def talk(client: Client) -> None:
-        for path in ("/", "/nothing", "/score/", "/%2e%2e/score", "/v1/models/x"):
+        for path in ("/index.html", "/nothing", "/score/", "/%2e%2e/score", "/v1/models/x"):
             status, _, body = await client.get(path)
             assert (status, body["error"]["code"]) == (404, "not_found")
         status, headers, _ = await client.get("/score")

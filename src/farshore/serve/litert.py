@@ -26,6 +26,14 @@ class _Context:
         self._outputs = self._interpreter.get_output_details()
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            return self._run(feeds)
+        except (ValueError, RuntimeError):
+            # A size that it refused must not stay: the next request compares with what really stands there.
+            self._inputs = {entry["name"]: entry for entry in self._interpreter.get_input_details()}
+            raise
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         changed = False
         for name, value in feeds.items():
             entry = self._inputs[name]

@@ -38,6 +38,8 @@ class Settings:
         memory: bytes that all workers together may hold; 0 means what the machine has free.
         worker_memory: bytes of address space that one worker may use; 0 sets no limit.
         niceness: added to the niceness of a worker that takes no traffic yet, where it can be taken back.
+        model_control: whether clients may load and unload models.
+        grpc_port: TCP port that takes tensors over gRPC; None for none, 0 lets the system choose.
 
     """
 
@@ -62,6 +64,8 @@ class Settings:
     memory: int = 0
     worker_memory: int = 0
     niceness: int = 10
+    model_control: bool = True
+    grpc_port: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.
@@ -76,8 +80,10 @@ class Settings:
         unknown = [name for name in self.runtimes if name not in get_args(Runtime)]
         if unknown:
             raise Invalid(f"no runtime {unknown[0]!r}: choose from {', '.join(get_args(Runtime))}")
-        if self.port > 65535:
-            raise Invalid(f"setting port is {self.port}; at most 65535 is possible")
+        for name in ("port", "grpc_port"):
+            port = getattr(self, name)
+            if port is not None and not 0 <= port <= 65535:
+                raise Invalid(f"setting {name} is {port}; 0 to 65535 is possible")
 
     @property
     def socket(self) -> Path:

@@ -1,4 +1,4 @@
-"""A version in a worker's memory: bytes of a picture in, bytes of the answer out."""
+"""A version in a worker's memory: bytes of a picture or of tensors in, bytes of the answer out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from farshore.core.control import CaseResult
 from farshore.core.digest import Digest
-from farshore.core.errors import Corrupt, FarshoreError, Invalid
+from farshore.core.errors import Corrupt, FarshoreError, Invalid, Unavailable
 from farshore.core.manifest import AcceptanceCase, PictureInput, Pipeline, Tensor, Variant
 from farshore.serve import engine, pictures, prepare, probe, tasks
+from farshore.serve.frames import Drawing
+from farshore.serve.oip import tensors
 from farshore.serve.prepare import Placement, Preparer
 from farshore.serve.tasks.subject import Subject, Want
 from farshore.store.slots import Installed, Slots
@@ -53,9 +55,12 @@ class LoadedVersion:
         pipeline = variant.pipeline
         self._max_pixels = max_pixels
         self._tensors = {tensor.name: tensor for tensor in (*variant.inputs, *variant.outputs)}
-        self._spec = _picture_input(pipeline)
-        self._preparer = Preparer(self._spec, self._tensor(self._spec.tensor))
-        self._size_input = _size_input(pipeline, variant)
+        self._inputs = {tensor.name: tensor for tensor in variant.inputs}
+        self._outputs = tuple(tensor.name for tensor in variant.outputs)
+        spec = pipeline.input
+        self._preparer = None if spec is None else Preparer(spec, self._tensor(spec.tensor))
+        self._spec = spec
+        self._size_input = None if spec is None else _size_input(spec, pipeline, variant)
         self._wide_first = pipeline.settings.get("image_shape_order") == "wh"
         self._roles = pipeline.outputs or {tensor.name: tensor.name for tensor in variant.outputs}
         for name in self._roles.values():
@@ -65,15 +70,17 @@ class LoadedVersion:
         )
         self._engine = engine.load(variant.runtime, self._installed.file(variant.model.path), threads)
         self._name = {"model": model, "version": self._installed.version, "digest": digest}
+        self._source = (model, self._installed.version)
         self._warm()
 
-    def answer(self, data: bytes, want: Want, *, alone: bool) -> tuple[bytes, Stages]:
-        """Answer one picture with ``/score``'s JSON.
+    def answer(self, data: bytes, want: Want, *, alone: bool, draw: Drawing | None = None) -> tuple[bytes, Stages]:
+        """Answer one picture with ``/score``'s JSON, or with the picture and what was found in it.
 
         Args:
             data: the picture's file.
             want: the request's wishes.
             alone: no other request runs now.
+            draw: how the picture is to be encoded; None for JSON.
 
         Raises:
             Invalid: the picture is bad.
@@ -81,9 +88,44 @@ class LoadedVersion:
 
         """
         members, stages = self._answer(data, want, alone)
+        if draw is not None:
+            from farshore.serve.draw import drawn  # noqa: PLC0415 - few ask for it
+
+            return drawn(pictures.decode(data, pictures.read_head(data, self._max_pixels)), members, draw), stages
         decode, infer, rest = stages
         timing = {"decode_ms": round(decode, 2), "infer_ms": round(infer, 2), "read_ms": round(rest, 2)}
         return _encoder.encode({**self._name, **members, "timing": timing}), stages
+
+    def infer(self, body: bytes, head: int | None, *, alone: bool) -> tuple[bytes, Stages, int | None]:
+        """Run the model on given tensors.
+
+        Args:
+            body: a request of the Open Inference Protocol.
+            head: bytes of JSON before binary tensors; None if all is JSON.
+            alone: no other request runs now.
+
+        Returns:
+            The answer, the stages, and the bytes of JSON before the answer's binary tensors (None if all is JSON).
+
+        Raises:
+            Invalid: the request is bad, or the model fails on these tensors.
+            Unavailable: memory ran out.
+
+        """
+        start = time.perf_counter()
+        request, feeds = tensors.read(body, head, self._inputs)
+        tensors.check_wishes(request, self._outputs)
+        decoded = time.perf_counter()
+        try:
+            found = self._engine.run(feeds, alone=alone)
+        except Unavailable as error:
+            if "alloc" in error.message:
+                raise
+            raise Invalid(f"the model fails on these tensors: {error.message}") from None
+        inferred = time.perf_counter()
+        answer, length = tensors.tell(request, found, self._outputs, self._source)
+        end = time.perf_counter()
+        return answer, (1e3 * (decoded - start), 1e3 * (inferred - decoded), 1e3 * (end - inferred)), length
 
     def check(self) -> tuple[CaseResult, ...]:
         """Answer every acceptance case and compare."""
@@ -101,26 +143,26 @@ class LoadedVersion:
 
     def _answer(self, data: bytes, want: Want, alone: bool) -> tuple[dict[str, Any], Stages]:
         start = time.perf_counter()
+        spec, preparer = self._spec, self._preparer
+        if spec is None or preparer is None:
+            raise Invalid(
+                f"{self._name['model']} takes tensors, no pictures: ask at /v2/models/{self._name['model']}/infer"
+            )
         head = pictures.read_head(data, self._max_pixels)
-        pixels = pictures.decode(data, head, self._least(head.upright))
+        pixels = pictures.decode(data, head, _least(spec, head.upright))
         # A PNG tells its orientation only when it is opened; then its sides change places.
         size = head.upright if head.kind == "JPEG" else (pixels.shape[0], pixels.shape[1])
-        place = prepare.place(self._spec, size)
-        tensor = self._preparer(pixels, place)
+        place = prepare.place(spec, size)
+        feeds = self._feeds(spec.tensor, preparer(pixels, place), place)
         decoded = time.perf_counter()
-        outputs = self._engine.run(self._feeds(tensor, place), alone=alone)
+        outputs = self._engine.run(feeds, alone=alone)
         inferred = time.perf_counter()
         members = self._decoder(self._by_role(outputs), place, want)
         end = time.perf_counter()
         return members, (1e3 * (decoded - start), 1e3 * (inferred - decoded), 1e3 * (end - inferred))
 
-    def _least(self, size: tuple[int, int]) -> tuple[int, int]:
-        """How large a JPEG has to be decoded so that resizing still only makes it smaller."""
-        place = prepare.place(self._spec, size)
-        return (place.height, place.width)
-
-    def _feeds(self, tensor: NDArray[Any], place: Placement) -> dict[str, NDArray[Any]]:
-        feeds = {self._spec.tensor: tensor}
+    def _feeds(self, name: str, tensor: NDArray[Any], place: Placement) -> dict[str, NDArray[Any]]:
+        feeds = {name: tensor}
         if self._size_input is not None:
             height, width = place.picture
             size = (width, height) if self._wide_first else (height, width)
@@ -144,26 +186,28 @@ class LoadedVersion:
 
     def _warm(self) -> None:
         """Run once in each way, so that the first request does not pay for what is made on first use."""
-        place = prepare.place(self._spec, (self._spec.height, self._spec.width))
-        tensor = self._preparer(np.zeros((place.height, place.width, 3), np.uint8), place)
+        spec, preparer = self._spec, self._preparer
+        if spec is None or preparer is None:
+            return  # nothing is known of what such a model may be fed
+        place = prepare.place(spec, (spec.height, spec.width))
+        feeds = self._feeds(spec.tensor, preparer(np.zeros((place.height, place.width, 3), np.uint8), place), place)
         for alone in (True, False):
-            outputs = self._engine.run(self._feeds(tensor, place), alone=alone)
+            outputs = self._engine.run(feeds, alone=alone)
         missing = [name for name in self._roles.values() if name not in outputs]
         if missing:
             raise Corrupt(f"the model has no output {missing[0]!r}, which its manifest speaks of")
 
 
-def _picture_input(pipeline: Pipeline) -> PictureInput:
-    if pipeline.input is None:
-        raise Invalid("the model takes no picture: this server answers pictures")
-    return pipeline.input
+def _least(spec: PictureInput, size: tuple[int, int]) -> tuple[int, int]:
+    """How large a JPEG has to be decoded so that resizing still only makes it smaller."""
+    place = prepare.place(spec, size)
+    return (place.height, place.width)
 
 
-def _size_input(pipeline: Pipeline, variant: Variant) -> Tensor | None:
+def _size_input(spec: PictureInput, pipeline: Pipeline, variant: Variant) -> Tensor | None:
     """The input that takes the picture's size, which the decoder's setting ``image_shape`` names."""
-    assert pipeline.input is not None
     name = pipeline.settings.get("image_shape")
-    others = [tensor for tensor in variant.inputs if tensor.name not in {pipeline.input.tensor, name}]
+    others = [tensor for tensor in variant.inputs if tensor.name not in {spec.tensor, name}]
     if others:
         raise Invalid(f"the model has inputs that nothing can be fed to: {', '.join(tensor.name for tensor in others)}")
     if name is None:

@@ -19,7 +19,20 @@ from pathlib import Path
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import frames, limits
-from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Infer, Lead, Load, Ready, Score, ToFront, ToWorker
+from farshore.serve.frames import (
+    Answer,
+    Cancel,
+    Check,
+    Checked,
+    Failed,
+    Infer,
+    Lead,
+    Load,
+    Ready,
+    Score,
+    ToFront,
+    ToWorker,
+)
 from farshore.serve.tasks.subject import Want
 from farshore.serve.version import LoadedVersion
 
