@@ -81,12 +81,12 @@ class ThinLink:
             while piece := source.recv(_PIECE):
                 if downwards:
                     self._wait_for(len(piece))
-                sink.sendall(piece)
                 with self._lock:
                     if downwards:
                         self.down += len(piece)
                     else:
                         self.up += len(piece)
+                sink.sendall(piece)
         except OSError:
             pass
         _drop(source)

@@ -30,8 +30,6 @@ def up(data: Path, port: int, seconds: float | None) -> None:
 
     Prints what to try next. Ctrl-C ends it all.
     """
-    if not (data / "hub").exists() and data.exists() and any(data.iterdir()):
-        raise Unavailable(f"{data} is in use for something else: name another folder with --data")
     with World(worlds.fresh(data), rate=RATE * 10, port=port) as world:
         click.echo("starting a hub and two devices …")
         world.start_hub()

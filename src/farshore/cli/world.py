@@ -17,7 +17,7 @@ from typing import IO, Self
 
 from farshore.cli.thin_link import ThinLink
 from farshore.client import Hub
-from farshore.core.errors import FarshoreError, Unavailable
+from farshore.core.errors import Conflict, FarshoreError, Unavailable
 
 READY = 40.0
 """Seconds a process may take until it answers."""
@@ -214,7 +214,14 @@ def assets() -> Path:
 
 
 def fresh(folder: Path) -> Path:
-    """``folder``, emptied."""
+    """``folder``, emptied, if it was a world's before or is empty.
+
+    Raises:
+        Conflict: it holds something else.
+
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "hub.log").exists():
+        raise Conflict(f"{folder} is in use for something else: name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
