@@ -84,6 +84,21 @@ def colours_model(size: int = 16, work: int = 0) -> bytes:
     return _model(nodes, [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])], size, weights)
 
 
+def heavy_model(megabytes: int, size: int = 16) -> bytes:
+    """Like :func:`colours_model`, with that much weight that takes part in the answer (times zero)."""
+    rows = 3 * size * size
+    weight = np.ones((rows, megabytes * (1 << 18) // rows), np.float32)
+    make = helper.make_node
+    nodes = [
+        make("GlobalAveragePool", ["x"], ["m"]), make("Flatten", ["m"], ["means"]),
+        make("Flatten", ["x"], ["flat"]), make("MatMul", ["flat", "weight"], ["much"]),
+        make("ReduceMean", ["much"], ["little"], keepdims=0), make("Mul", ["little", "zero"], ["nothing"]),
+        make("Add", ["means", "nothing"], ["scores"]),
+    ]  # fmt: skip
+    weights = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array(0, np.float32), "zero")]
+    return _model(nodes, [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])], size, weights)
+
+
 def trap_model(size: int = 8) -> bytes:
     """Like :func:`colours_model`, but pure blue makes it compute for ever, and pure red makes it ask for a terabyte."""
     f, i64 = TensorProto.FLOAT, TensorProto.INT64

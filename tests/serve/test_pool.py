@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Client, Device, colours_model, picture, serve, trap_model, until
+from .conftest import Client, Device, colours_model, heavy_model, picture, serve, trap_model, until
 
 RED = picture((255, 51, 0))
 
@@ -272,8 +272,9 @@ def test_too_little_memory_to_load_is_told(device: Device) -> None:
 
 def test_break_before_make_where_two_do_not_fit(device: Device) -> None:
     """With memory for one worker only, requests wait while versions change places; none fails."""
-    one = device.colours(1, activate=True)
-    two = device.colours(2, cases=(device.case(RED, {"classes": [{"class": "red2"}]}),))
+    heavy = heavy_model(24)
+    one = device.colours(1, data=heavy, activate=True)
+    two = device.colours(2, data=heavy, cases=(device.case(RED, {"classes": [{"class": "red2"}]}),))
 
     async def talk(client: Client) -> None:
         await client.ready()
@@ -298,7 +299,7 @@ def test_break_before_make_where_two_do_not_fit(device: Device) -> None:
         assert not load.mixed
         assert most == 1
 
-    serve(device, talk, memory=80 << 20)
+    serve(device, talk, memory=250 << 20)
 
 
 def test_what_never_fits_is_refused_with_a_reason(device: Device) -> None:
