@@ -188,6 +188,9 @@ ROWS = {
     ),
     "no longer desired": ({}, have(V1, current=V1), {}, Drop("m")),
     "no longer desired in its trial": ({}, have(V1, V2, current=V2, trial=trial(V2, V1)), {"server": serving(V2)}, Drop("m")),
+    "no longer desired, its files gone, but not yet what answers": ({}, have(), {"server": serving(V1)}, Drop("m")),
+    "no longer desired, its files gone, but not yet forgotten": ({}, have(digest=V1), {}, Drop("m")),
+    "no longer desired, and gone": ({}, have(), {}, None),
     "the hub was never heard": (None, have(V1, current=V1), {}, None),
     # What failed.
     "quarantined": (want(V2), have(V1, V2, current=V1, digest=V2, failed=FAULT), {"server": UP}, None),

@@ -124,6 +124,13 @@ def test_confirming_and_dropping(at_probe):
     assert perform(at_probe, Drop("detector"))  # asked again after a crash
 
 
+def test_dropping_lets_go_of_what_only_stands_warm(at_probe):
+    at_probe.agent.turn()
+    assert "detector" in at_probe.server.candidates
+    assert perform(at_probe, Drop("detector"))
+    assert at_probe.server.candidates == {}
+
+
 def test_confirming_forgives_an_activation_that_was_cut_off_after_its_link(at_probe):
     at_probe.settle()
     digest, journal = at_probe.current(), at_probe.agent._site.journal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from typing import Any
 
 from tests.crash import calls
 from tests.crash.replay import State
-from tests.crash.stories import Story, no_links, start
+from tests.crash.stories import Plot, start
 from tests.sim.world import DEVICE, World
 
 from farshore.core import twin
@@ -29,40 +28,40 @@ class Bad:
     why: str
 
 
-def check_all(story: Story, some: Iterable[State], folder: Path) -> tuple[int, list[Bad]]:
+def check_all(plot: Plot, some: Iterable[State], folder: Path) -> tuple[int, list[Bad]]:
     """How many states there were, and those that are bad. ``folder`` is for scratch."""
     count, bad = 0, []
     for state in some:
         count += 1
         root = state.lay(folder / "root")
         try:
-            check(story, root, state.known)
+            check(plot, root, state.known)
         except (AssertionError, FarshoreError, OSError, ValueError) as error:
             bad.append(Bad(state, f"after {state.at}: {type(error).__name__}: {error}"))
         shutil.rmtree(root)
     return count, bad
 
 
-def check(story: Story, root: Path, known: Any) -> None:
+def check(plot: Plot, root: Path, known: Any) -> None:
     """The whole check of one device's folder."""
-    at_once(story, root, known)
-    world = story.revive(root, known)
-    with calls.as_ordinary_user(), no_links() if story.linkless else contextlib.nullcontext():
+    at_once(plot, root, known)
+    world = plot.revive(root, known)
+    with calls.as_ordinary_user(), plot.limits():
         start(world)
         world.settle()
-    in_the_end(story, world)
-    refused = _refused(known, story)
+    in_the_end(plot, world)
+    refused = _refused(known, plot)
     assert not [call for call in world.server.calls if call[2] in refused and call[0] != "drop"], "tried again"
 
 
-def at_once(story: Story, root: Path, known: Any) -> None:
+def at_once(plot: Plot, root: Path, known: Any) -> None:
     """Nothing visible is half-made; what answers is one of the versions that did; what the hub was told is still so."""
     everything_whole(root)
     slots = Slots(root)
-    for model, way in story.ways.items():
+    for model, way in plot.ways.items():
         current = slots.current(model)
         digest = None if current is None else current.digest
-        allowed = way[_told(known, model, way) :] + (way[:1] if story.again else ())
+        allowed = way[_told(known, model, way) :] + (way[:1] if plot.again else ())
         assert digest in allowed, f"{model}: current is {digest}"
 
 
@@ -81,13 +80,13 @@ def everything_whole(root: Path) -> None:
         json.loads(note.read_bytes())
 
 
-def in_the_end(story: Story, world: World) -> None:
+def in_the_end(plot: Plot, world: World) -> None:
     """The device has come to what is desired, the hub knows it, and nothing is left lying about."""
     root = world.settings.root
     everything_whole(root)
-    for model, way in story.ways.items():
+    for model, way in plot.ways.items():
         note = world.journal(model)
-        given_up = story.again and note.failed is not None and "machine restarted" in note.failed.message
+        given_up = plot.again and note.failed is not None and "machine restarted" in note.failed.message
         goal = way[0] if given_up else way[-1]
         assert world.current(model) == goal, f"{model} came to {world.current(model)}"
         if world.settings.serve != "none":
@@ -106,9 +105,9 @@ def _told(known: Any, model: str, way: tuple[Any, ...]) -> int:
     return way.index(told) if told in way else 0
 
 
-def _refused(known: Any, story: Story) -> set[Any]:
+def _refused(known: Any, plot: Plot) -> set[Any]:
     """Versions that the hub was told to be given up."""
-    targets = [_section(known).get(twin.key_of(model), {}).get("target", {}) for model in story.ways]
+    targets = [_section(known).get(twin.key_of(model), {}).get("target", {}) for model in plot.ways]
     return {target["digest"] for target in targets if target.get("state") == "failed"}
 
 

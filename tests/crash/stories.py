@@ -1,11 +1,14 @@
-"""What a device goes through, recorded: each story is a world after its end, and all that was done to the disk on the way."""
+"""What a device goes through. A plot is a world in which much is about to happen; a story is a plot that was told, with all
+that was done to the disk on the way.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +33,18 @@ Way = tuple[Digest | None, ...]
 
 
 @dataclass(frozen=True)
-class Story:
-    """One of them.
+class Plot:
+    """What is about to happen.
 
     Attributes:
-        world: at its end.
-        recording: of the device's folder.
+        world: a start of its agent away from it.
         ways: by model.
         linkless: the file system has no hard links.
-        again: it began with a power cut. Two starts of the machine within a trial may end it.
+        again: it begins after a power cut. Two starts of the machine within a trial may end it.
 
     """
 
     world: World
-    recording: Recording
     ways: dict[str, Way]
     linkless: bool = False
     again: bool = False
@@ -57,13 +58,32 @@ class Story:
             releases=hub.releases, objects=hub.objects, credentials=dict(hub.credentials), patches=hub.patches,
             twins={DEVICE: Twin(mine.desired, mine.reported if known is None else known)},
         )  # fmt: skip
-        new.link = SimLink(new.hub, new.clock, rate=old.link.rate)
+        new.link = SimLink(new.hub, new.clock, rate=old.link.rate, cuts=list(old.link.cuts))
         new.settings = type(old.settings).load(root, _chosen(old.settings), {})
         new.boot, new._apply = old.boot + "+", old._apply
         new.slots, new.blobs = type(old.slots)(root), old.blobs
         server = old.server
         new.server = SimServer(new.slots, new.clock, set(server.unfit), set(server.crashing), set(server.failing))
         return new
+
+    def limits(self) -> AbstractContextManager[None]:
+        """What the device's file system cannot do."""
+        return no_links() if self.linkless else nullcontext()
+
+
+def tell(plot: Plot, happen: Callable[[World], None] | None = None) -> Recording:
+    """Let it happen, and write down what is done below the device's folder."""
+    world = plot.world
+    recording = Recording(world.settings.root, lambda: world.hub.twins[DEVICE].reported)
+    with plot.limits(), recording.running():
+        (happen or go)(world)
+    return recording
+
+
+def go(world: World) -> None:
+    """The agent starts and works until nothing is left to do."""
+    world.start_agent()
+    world.settle()
 
 
 def start(world: World) -> None:
@@ -78,58 +98,41 @@ def _chosen(settings: Any) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-@contextmanager
-def recorded(world: World) -> Iterator[Recording]:
-    recording = Recording(world.settings.root, lambda: world.hub.twins[DEVICE].reported)
-    with recording.running():
-        yield recording
-
-
-def first_install(root: Path) -> Story:
+def first_install(root: Path) -> Plot:
     """A device that has just been enrolled comes to its first version."""
-    root.mkdir()
-    box: list[World] = []
-    recording = Recording(root, lambda: box[0].hub.twins[DEVICE].reported if box else None)
-    with recording.running():
-        world = World(root, slice=0.5)
-        box.append(world)
-        one = world.hub.publish(release(size=150_000))
-        world.hub.desire(DEVICE, one)
-        world.settle()
-    return Story(world, recording, {"detector": (None, one.digest)})
+    world = World(root, slice=0.5)
+    for folder in root.iterdir():
+        shutil.rmtree(folder)
+    one = world.hub.publish(release(size=150_000))
+    world.hub.desire(DEVICE, one)
+    return Plot(world, {"detector": (None, one.digest)})
 
 
-def update(root: Path) -> Story:
+def update(root: Path) -> Plot:
     """Download, install, probe, activate, confirm the next version."""
     world, one = running(root)
     two = world.hub.publish(release(version=2, size=200_000))
     world.hub.desire(DEVICE, two)
-    with recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (one.digest, two.digest)})
+    return Plot(world, {"detector": (one.digest, two.digest)})
 
 
-def update_without_links(root: Path) -> Story:
+def update_without_links(root: Path) -> Plot:
     """The same where files must be copied."""
     world, one = running(root)
     two = world.hub.publish(release(version=2, size=100_000))
     world.hub.desire(DEVICE, two)
-    with no_links(), recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (one.digest, two.digest)}, linkless=True)
+    return Plot(world, {"detector": (one.digest, two.digest)}, linkless=True)
 
 
-def update_without_server(root: Path) -> Story:
+def update_without_server(root: Path) -> Plot:
     """The same on a device that only keeps the files."""
     world, one = running(root, serve="none")
     two = world.hub.publish(release(version=2, size=100_000))
     world.hub.desire(DEVICE, two)
-    with recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (one.digest, two.digest)})
+    return Plot(world, {"detector": (one.digest, two.digest)})
 
 
-def interrupted_download(root: Path) -> Story:
+def interrupted_download(root: Path) -> Plot:
     """A download that is cut again and again, over what an earlier power cut scrambled."""
     world, one = running(root, slice=0.5)
     two = world.hub.publish(release(version=2, size=6 * CHUNK + 1000))
@@ -140,12 +143,10 @@ def interrupted_download(root: Path) -> Story:
     part = world.blobs.partial(Digest(model), 6 * CHUNK + 1000)
     part.append(two.blobs[Digest(model)][:CHUNK] + noise(CHUNK, "scrambled"))
     part.close()
-    with recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (one.digest, two.digest)})
+    return Plot(world, {"detector": (one.digest, two.digest)})
 
 
-def patched(root: Path) -> Story:
+def patched(root: Path) -> Plot:
     """A version that comes as a patch."""
     world, one = running(root, apply=patches.apply, size=3 * CHUNK)
     base = Digest(one.manifest.content.variants[0].model.digest)
@@ -156,48 +157,38 @@ def patched(root: Path) -> Story:
     world.hub.objects[digests.of(patch)] = patch
     world.hub.patches[target] = [Route("", digests.of(patch), len(patch), "patch", (base,))]
     world.hub.desire(DEVICE, two)
-    with recorded(world) as recording:
-        world.settle()
-    assert world.link.moved < 3 * CHUNK + 10_000 + len(patch)
-    return Story(world, recording, {"detector": (one.digest, two.digest)})
+    return Plot(world, {"detector": (one.digest, two.digest)})
 
 
-def roll_back(root: Path) -> Story:
+def roll_back(root: Path) -> Plot:
     """The next version crashes in its trial."""
     world, one = running(root)
     two = world.hub.publish(release(version=2, size=10_000))
     world.server.crashing.add(two.digest)
     world.hub.desire(DEVICE, two)
-    with recorded(world) as recording:
-        world.settle()
-    assert world.reported()["target"]["state"] == "failed"
-    return Story(world, recording, {"detector": (one.digest, two.digest, one.digest)})
+    return Plot(world, {"detector": (one.digest, two.digest, one.digest)})
 
 
-def roll_back_to_nothing(root: Path) -> Story:
+def roll_back_to_nothing(root: Path) -> Plot:
     """The first version fails in its trial."""
     world = World(root)
     one = world.hub.publish(release(size=10_000))
     world.server.failing.add(one.digest)
     world.hub.desire(DEVICE, one)
-    with recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (None, one.digest, None)})
+    return Plot(world, {"detector": (None, one.digest, None)})
 
 
-def change_of_mind(root: Path) -> Story:
+def change_of_mind(root: Path) -> Plot:
     """Desired goes to the next version and back, so that both are installed and only links turn."""
     world, one = running(root)
     two = world.hub.publish(release(version=2, size=10_000))
     world.hub.desire(DEVICE, two)
     world.settle()
     world.hub.desire(DEVICE, one)
-    with recorded(world) as recording:
-        world.settle()
-    return Story(world, recording, {"detector": (two.digest, one.digest)})
+    return Plot(world, {"detector": (two.digest, one.digest)})
 
 
-def collecting_and_dropping(root: Path) -> Story:
+def collecting_and_dropping(root: Path) -> Plot:
     """A third version makes the first one garbage while another model is no longer wanted."""
     world = World(root)
     versions = [world.hub.publish(release(version=number, size=1000 * number)) for number in (1, 2, 3)]
@@ -208,13 +199,11 @@ def collecting_and_dropping(root: Path) -> Story:
     world.hub.desire(DEVICE, versions[1], other)
     world.settle()
     world.hub.desire(DEVICE, versions[2])
-    with recorded(world) as recording:
-        world.settle()
     ways: dict[str, Way] = {"detector": (versions[1].digest, versions[2].digest), "pose": (other.digest, None)}
-    return Story(world, recording, ways)
+    return Plot(world, ways)
 
 
-ALL: tuple[Callable[[Path], Story], ...] = (
+ALL: tuple[Callable[[Path], Plot], ...] = (
     first_install, update, update_without_links, update_without_server, interrupted_download, patched, roll_back,
     roll_back_to_nothing, change_of_mind, collecting_and_dropping,
 )  # fmt: skip

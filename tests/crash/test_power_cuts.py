@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import random
 import re
 import shutil
@@ -13,12 +12,12 @@ from tests.crash import stories
 from tests.crash.checking import check_all
 from tests.crash.recorder import File, Folder
 from tests.crash.replay import states
-from tests.crash.stories import Story, recorded, start
+from tests.crash.stories import Plot, start, tell
 
 SAMPLE = 32
 """States of each story in an ordinary run."""
 
-AT_EACH = 200
+AT_EACH = 120
 """Ways tried at one instant to combine what is not durable."""
 
 
@@ -29,27 +28,25 @@ def shown(name, whole, checked, bad):
     return "\n".join(f"{count} × {why}" for why, count in kinds.most_common(5))
 
 
+def all_states(plot):
+    return list(states(tell(plot), at_each=AT_EACH))
+
+
+@pytest.mark.parametrize("share", [SAMPLE, pytest.param(None, marks=pytest.mark.deep)])
 @pytest.mark.parametrize("make", stories.ALL, ids=lambda make: make.__name__)
-def test_after_a_power_cut_what_is_there_is_whole_and_the_device_gets_there(make, scratch):
-    story = make(scratch / "device")
-    found = list(states(story.recording, at_each=AT_EACH))
-    checked, bad = check_all(story, random.Random(make.__name__).sample(found, min(SAMPLE, len(found))), scratch)
+def test_after_a_power_cut_what_is_there_is_whole_and_the_device_gets_there(make, share, scratch):
+    plot = make(scratch / "device")
+    found = all_states(plot)
+    some = found if share is None else random.Random(make.__name__).sample(found, min(share, len(found)))
+    checked, bad = check_all(plot, some, scratch)
     why = shown(make.__name__, len(found), checked, bad)
     assert not bad, why
 
 
-@pytest.mark.deep
-def test_every_state_of_every_story(scratch):
-    total = 0
-    for make in stories.ALL:
-        story = make(scratch / make.__name__)
-        found = list(states(story.recording, at_each=AT_EACH))
-        checked, bad = check_all(story, found, scratch)
-        why = shown(make.__name__, len(found), checked, bad)
-        assert not bad, why
-        total += checked
-    print(f"{total} states checked")
-    assert total >= 10_000
+def test_there_are_more_than_ten_thousand_states(scratch):
+    counts = {make.__name__: len(all_states(make(scratch / make.__name__))) for make in stories.ALL}
+    print(f"{sum(counts.values())} states: {counts}")
+    assert sum(counts.values()) >= 10_000
 
 
 @pytest.mark.parametrize("make", [stories.update, stories.roll_back], ids=lambda make: make.__name__)
@@ -64,16 +61,18 @@ def test_many_second_cuts(make, scratch):
     nested(make, scratch, firsts=25, seconds=16)
 
 
+def recover(world):
+    start(world)
+    world.settle()
+
+
 def nested(make, scratch, *, firsts, seconds):
-    story, chance, total, bad = make(scratch / "device"), random.Random(make.__name__), 0, []
-    found = list(states(story.recording, at_each=16))
+    plot, chance, total, bad = make(scratch / "device"), random.Random(make.__name__), 0, []
+    found = list(states(tell(plot), at_each=16))
     for first in chance.sample(found, min(firsts, len(found))):
-        world = story.revive(first.lay(scratch / "first"), first.known)
-        with recorded(world) as recording, stories.no_links() if story.linkless else contextlib.nullcontext():
-            start(world)
-            world.settle()
-        later = Story(world, recording, story.ways, story.linkless, again=True)
-        after = list(states(recording, at_each=16))
+        world = plot.revive(first.lay(scratch / "first"), first.known)
+        later = Plot(world, plot.ways, plot.linkless, again=True)
+        after = list(states(tell(later, recover), at_each=16))
         checked, worse = check_all(later, chance.sample(after, min(seconds, len(after))), scratch)
         total, bad = total + checked, bad + worse
         shutil.rmtree(scratch / "first")
@@ -84,8 +83,8 @@ def nested(make, scratch, *, firsts, seconds):
 @pytest.mark.parametrize("kind", [File, Folder])
 def test_an_fsync_left_out_would_be_noticed(kind, scratch):
     """The same story without the fsyncs of its files, and without those of its folders: each time there are bad states."""
-    story = stories.update(scratch / "device")
-    found = list(states(story.recording, at_each=16, without=kind))
-    checked, bad = check_all(story, random.Random(1).sample(found, 60), scratch)
+    plot = stories.update(scratch / "device")
+    found = list(states(tell(plot), at_each=16, without=kind))
+    checked, bad = check_all(plot, random.Random(1).sample(found, 60), scratch)
     shown(f"without fsync of a {kind.__name__}", len(found), checked, bad)
     assert len(bad) >= 5

@@ -9,6 +9,7 @@ import pytest
 from tests.crash import stories
 from tests.crash.recorder import Recording
 from tests.crash.replay import final, states
+from tests.crash.stories import tell
 
 from farshore.store import files
 
@@ -31,8 +32,8 @@ def plain(tree):
 
 @pytest.mark.parametrize("make", stories.ALL, ids=lambda make: make.__name__)
 def test_what_was_recorded_is_all_that_was_done(make, scratch):
-    story = make(scratch / "device")
-    assert plain(final(story.recording)) == on_disk(story.recording.root)
+    plot = make(scratch / "device")
+    assert plain(final(tell(plot))) == on_disk(plot.world.settings.root)
 
 
 def after(root, act):

@@ -171,7 +171,8 @@ def choose(verdicts: Mapping[str, Verdict], desired: Desired | None, local: Loca
 def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
     state, want = local.model(model), desired.get(model)
     if want is None:
-        return Drop(model) if state.current is not None or state.installed else None
+        answered = local.status(model).serving is not None  # a cut in the last removal leaves no files, but all the rest
+        return Drop(model) if state.current or state.installed or answered or state.note != Note() else None
     trial, watch = state.note.trial, _trial(model, state, local, now)
     unfinished = trial is not None and trial.fault is not None
     if watch is not None and (unfinished or not isinstance(watch, Hold)):

@@ -219,10 +219,12 @@ class Hands:
         site.journal.write(step.model, trial=None, attempt=None, **meant)
 
     def _drop(self, step: Drop, local: Local) -> None:
-        site, current = self._site, local.model(step.model).current
+        """Files first: what the inference server still holds after a cut here, it says itself."""
+        site, status = self._site, local.status(step.model)
         site.slots.remove_model(step.model)
-        if current is not None and local.server not in ("none", "away"):
-            site.runtime.drop(step.model, current)
+        for held in (status.serving, status.candidate):
+            if held is not None:
+                site.runtime.drop(step.model, Digest(held.digest))
         site.journal.forget(step.model)
         log.info("%s: no longer desired, removed", step.model)
 

@@ -1,0 +1,116 @@
+"""Faults at every call that changes the disk: what runs is never touched, nothing doubtful is used, and the device gets there."""
+
+from __future__ import annotations
+
+import collections
+import random
+import shutil
+
+import pytest
+from tests.crash import stories
+from tests.crash.checking import at_once, in_the_end
+from tests.crash.faults import MODES, Fault
+from tests.sim.world import DEVICE
+
+from farshore.core.errors import FarshoreError
+
+SAMPLE = 8
+"""Calls of each story, in each mode, in an ordinary run."""
+
+
+def live(world):
+    """As the agent's process does: a refused start is tried again, and so is a turn that failed."""
+    for _ in range(20):
+        try:
+            world.start_agent()
+            break
+        except FarshoreError:
+            world.clock.sleep(5.0)
+    for _ in range(20):
+        try:
+            return world.settle()
+        except FarshoreError:
+            world.agent.stumble()
+    raise AssertionError("it does not come to rest")
+
+
+def calls_of(plot, scratch):
+    """How many calls the story makes."""
+    world = again(plot, scratch)
+    with plot.limits(), Fault(world.settings.root).injected() as fault:
+        live(world)
+    in_the_end(plot, world)
+    shutil.rmtree(world.settings.root)
+    return fault.count
+
+
+def again(plot, scratch):
+    """The plot's world over a copy of its folder."""
+    root = scratch / "again"
+    shutil.copytree(plot.world.settings.root, root, symlinks=True)
+    relink(plot.world.settings.root, root)
+    world = plot.revive(root, None)
+    world.server.restart()
+    world.boot = plot.world.boot
+    return world
+
+
+def relink(source, target):
+    """Copying made two files of what was one with two names; make it one again."""
+    first = {}
+    for path in source.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            known = first.setdefault(path.stat().st_ino, target / path.relative_to(source))
+            if known != target / path.relative_to(source):
+                (target / path.relative_to(source)).unlink()
+                (target / path.relative_to(source)).hardlink_to(known)
+
+
+def one_fault(plot, number, mode, scratch):
+    """What is wrong after a fault at that call, as text; None if nothing."""
+    world = again(plot, scratch)
+    root, fault = world.settings.root, Fault(world.settings.root, number, mode)
+    try:
+        with plot.limits():
+            with fault.injected():
+                live(world)
+            assert mode in ("kill", "torn") or not fault.descriptors, "a descriptor was left open"
+            at_once(plot, root, world.hub.twins[DEVICE].reported)
+            live(world)  # after a kill the next process; else whatever comes later
+        in_the_end(plot, world)
+        used = {path.stat().st_ino for path in root.rglob("*") if path.is_file()}
+        assert not used & fault.doubtful, "a file whose fsync failed is used"
+    except (AssertionError, FarshoreError, OSError, ValueError) as error:
+        return f"{mode} at call {number}, {fault.name}: {type(error).__name__}: {error}"
+    finally:
+        fault.close()
+        shutil.rmtree(root)
+    return None
+
+
+def inject(make, scratch, most):
+    """Points tried, and what was wrong at them."""
+    plot = make(scratch / make.__name__)
+    count = calls_of(plot, scratch)
+    numbers = sorted(random.Random(make.__name__).sample(range(count), min(most, count)))
+    found = [one_fault(plot, number, mode, scratch) for mode in MODES for number in numbers]
+    bad = [why for why in found if why is not None]
+    print(f"{make.__name__}: {len(numbers)} of {count} calls × {len(MODES)} modes, {len(bad)} bad")
+    return len(numbers), bad
+
+
+@pytest.mark.parametrize("make", stories.ALL, ids=lambda make: make.__name__)
+def test_a_fault_at_some_calls(make, scratch):
+    _, bad = inject(make, scratch, SAMPLE)
+    assert not bad, "\n".join(bad[:5])
+
+
+@pytest.mark.deep
+def test_a_fault_at_every_call(scratch):
+    points, bad = 0, []
+    for make in stories.ALL:
+        tried, worse = inject(make, scratch, 1 << 30)
+        points, bad = points + tried, bad + worse
+    print(f"{points} calls × {len(MODES)} modes, {len(bad)} bad")
+    assert not bad, "\n".join([str(collections.Counter(why.partition(": ")[2][:120] for why in bad)), *bad[:10]])
+    assert points >= 500
