@@ -167,3 +167,19 @@ def test_the_digest_shown_is_the_manifests(farshore, classifier, hub_process):
 
     payload = base64.b64decode(json.loads(hub.envelope("named@1"))["payload"])
     assert digests.of(payload) == hub.version("named@1")["digest"]
+
+
+def test_inspect_tells_what_a_push_would_see_without_a_hub(farshore, classifier, tmp_path):
+    path = classifier()
+    nowhere = {"FARSHORE_HUB": "http://127.0.0.1:9"}
+    text = farshore.ok("model", "inspect", path, tmp_path / "labels.txt", **nowhere)
+    assert "classification" in text
+    assert "because" in text
+    found = json.loads(farshore.ok("model", "inspect", path, tmp_path / "labels.txt", "--json", **nowhere))
+    assert found[0]["recognition"]["decoder"] == "classification"
+    assert "must be told: input.mean" in farshore.ok("model", "inspect", bare(tmp_path / "bare.onnx"), **nowhere)
+    (tmp_path / "farshore.toml").write_text("[input]\nmean = 0\nstd = 255\ncolour = 'BGR'\n")
+    told = farshore.ok("model", "inspect", tmp_path / "bare.onnx", tmp_path / "farshore.toml", **nowhere)
+    assert "must be told" not in told
+    status, _, err = farshore("model", "inspect", tmp_path / "labels.txt", **nowhere)
+    assert (status, len(err.splitlines())) == (2, 1)

@@ -17,6 +17,7 @@ from farshore.store import files
 
 if TYPE_CHECKING:
     from farshore.client import Hub
+    from farshore.formats import ModelInfo, Recognition
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 LINEAGE = ("parent", "operation", "run", "dataset", "commit")
@@ -426,3 +427,43 @@ def _tags(tags: dict[str, str]) -> str:
 def _when(text: str) -> str:
     """A moment for people: to the second, in UTC."""
     return text[:19].replace("T", " ")
+
+
+@model.command()
+@PATHS
+@json_option
+def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Show what a push would make of files, without a hub: what is recognised, why, and what must be told.
+
+    \b
+    farshore model inspect yolox_nano.onnx
+    farshore model inspect detector.tflite labels.txt farshore.toml
+    """
+    from farshore import formats
+    from farshore.client import collect
+
+    found = {path.name: path for path in collect(paths)}
+    toml = found.pop("farshore.toml", None)
+    overrides = formats.overrides(tomllib.loads(_text(toml))) if toml else formats.Overrides()
+    models = {name: path for name, path in found.items() if path.suffix.lower() in {".onnx", ".tflite", ".lite"}}
+    if not models:
+        raise Invalid("no model among these files: name a .onnx or .tflite file")
+    texts = {name: path.read_bytes() for name, path in found.items() if path.suffix.lower() in {".txt", ".names"}}
+    shown = []
+    for name, path in models.items():
+        info = formats.inspect(path.read_bytes())
+        recognised = formats.recognise(info, texts, overrides)
+        shown.append({"file": name, "info": info, "recognition": recognised})
+        if not as_json:
+            _explain(name, info, recognised)
+    if as_json:
+        print_json(msgspec.to_builtins(shown))
+
+
+def _explain(name: str, info: ModelInfo, recognised: Recognition) -> None:
+    click.echo(f"{name}: {recognised.task} ({recognised.decoder}), {info.runtime}, {info.precision}")
+    tensors = [("in", t) for t in info.inputs] + [("out", t) for t in info.outputs]
+    print_table(["", "tensor", "dtype", "shape"], [(way, *_tensor(msgspec.to_builtins(t))) for way, t in tensors])
+    print_table(["what", "is", "because"], [(r.what, r.value, r.why) for r in recognised.reasons])
+    for question in recognised.questions:
+        click.echo(f"{'must be told' if question.blocking else 'may be told'}: {question.option}: {question.text}")
