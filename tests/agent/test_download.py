@@ -303,6 +303,11 @@ class TestPatches:
         assert offer.link.moved == moved
         assert set(offer.blobs.digests()) == {NAME, digests.of(self.BASE)}
 
+    def test_one_that_the_hub_has_lost_leaves_the_whole(self, offer):
+        del offer.hub.objects[digests.of(self.PATCH)]
+        assert offer.arrives(apply=self.apply).fetched == len(DATA)
+        assert offer.hub.count("tickets") == 2
+
     def test_without_a_decoder_or_a_base_it_is_not_fetched(self, offer):
         assert offer.arrives().fetched == len(DATA)
 

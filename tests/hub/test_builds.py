@@ -181,6 +181,18 @@ def test_a_deleted_version_takes_its_patches_along(device, operator, hub, push, 
     assert not any(route.get("bases") for route in routes)
 
 
+def test_a_patch_that_the_store_has_lost_is_built_again(device, hub, push, make_model):
+    old, new = make_model(), make_model(moved=0.001)
+    push(old)
+    device.want(push(new))
+    patch = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]
+    hub.registry.objects.remove(patch["digest"])
+    assert device.client.get(patch["url"]).status_code == 404
+    again = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]
+    assert again["digest"] == patch["digest"]
+    assert b"".join(delta.decode(fetched(device, again), [old])) == new
+
+
 def test_a_builder_that_crashes_harms_nobody(device, hub, push, make_model, monkeypatch):
     old, new = make_model(), make_model(moved=0.001)
     push(old)

@@ -120,6 +120,8 @@ class SimHub:
             raise Denied("that ticket has run out")
         self._tickets[match[2]] = (digest, uses - 1)
         self.log.append(("object", f"{digest} from {start}"))
+        if digest not in self.objects:
+            raise NotFound(f"no object {digest}")
         data = self.objects[digest]
         if start and start >= len(data):
             raise Conflict("range not satisfiable")

@@ -82,6 +82,10 @@ class Transfer:
             except (Corrupt, Invalid, Conflict) as error:
                 self._reject(route, error)
             except NotFound as error:
+                if route.kind == "patch":
+                    self._reject(route, error)
+                    self._forget_ticket()  # the hub may know another way by now
+                    continue
                 self._forget_ticket()
                 raise Unavailable(f"the hub no longer has what its ticket names: {error.message}") from error
             except Unavailable:
@@ -225,7 +229,7 @@ class Transfer:
     def _reject(self, route: Route, error: FarshoreError) -> None:
         log.warning("%s route to %s is no good: %s", route.kind, self.digest, error.message)
         self._wrong.add((route.kind, route.digest))
-        self._cheated |= not isinstance(error, Conflict)  # a refused offer cost nothing and proves nothing
+        self._cheated |= not isinstance(error, Conflict | NotFound)  # a refused offer cost nothing and proves nothing
         self._close_body()
         if self._object is not None:
             self._object.discard()

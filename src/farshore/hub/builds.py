@@ -130,6 +130,13 @@ class Builds:
                 stand.setdefault(place.digest, place)
         return [(place, one, stand) for place, one in found]
 
+    def lost(self, digest: Digest) -> None:
+        """The store has not the bytes of this object: if it is a patch, it is offered no more and may be built again."""
+        with self._database.writing() as tx:
+            targets = patches.forget_object(tx, digest)
+        with self._lock:
+            self._settled = {key: None for key in self._settled if key[0] not in targets}
+
     def close(self) -> None:
         """End what is being built; it will be asked for again."""
         with self._lock:

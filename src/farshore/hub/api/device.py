@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from farshore.core import digest as digests
 from farshore.core.digest import Digest
-from farshore.core.errors import Denied
+from farshore.core.errors import Denied, NotFound
 from farshore.core.wire import (
     API,
     EnrolReply,
@@ -105,7 +105,12 @@ async def fetch_object(request: Request) -> Response:
             raise Denied("the device of this ticket was deleted")
         return hub.registry.blob_size(digest)
 
-    return await ranges.send(request, hub.registry.objects, digest, await hub.threads(check))
+    size = await hub.threads(check)
+    try:
+        return await ranges.send(request, hub.registry.objects, digest, size)
+    except NotFound:
+        await hub.threads(hub.builds.lost, digest)
+        raise
 
 
 async def _device(request: Request) -> str:

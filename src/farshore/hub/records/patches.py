@@ -85,6 +85,13 @@ def forget(tx: Connection, digest: str) -> None:
     _forget(tx, list(tx.execute(chosen).scalars()))
 
 
+def forget_object(tx: Connection, digest: str) -> list[Digest]:
+    """Forget the patches with these bytes, which are lost; what they were to."""
+    rows = tx.execute(select(patches.c.id, patches.c.target).where(patches.c.digest == digest)).all()
+    _forget(tx, [row.id for row in rows])
+    return [Digest(row.target) for row in rows]
+
+
 def places(tx: Connection, digests: Sequence[str], limit: int) -> list[Place]:
     """Where files with these digests stand, newest version first."""
     rows = tx.execute(
