@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from farshore.core.errors import Conflict, Unavailable
 from farshore.serve.connection import Connections
@@ -20,6 +20,9 @@ from farshore.serve.control import Control
 from farshore.serve.front import Front
 from farshore.serve.pool import Pool
 from farshore.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from farshore.serve.oip.rpc import Rpc
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Server:
         self.settings = settings
         self.pool = Pool(settings)
         self.port = 0
+        self.grpc_port = 0
+        self._rpc: Rpc | None = None
         self._pictures = Connections(Front(self.pool), settings)
         self._orders = Connections(Control(self.pool), settings)
         self._servers: list[asyncio.Server] = []
@@ -61,6 +66,12 @@ class Server:
             self._servers.append(door)
             self.port = door.sockets[0].getsockname()[1]
             self._servers.append(await loop.create_unix_server(self._orders.connect, sock=_unix(settings.socket)))
+            if settings.grpc_port is not None:
+                self._rpc = _rpc(self.pool)
+                self.grpc_port = await self._rpc.start(settings.host, settings.grpc_port)
+        except Unavailable:
+            await self._close()
+            raise
         except OSError as error:
             await self._close()
             raise Unavailable(f"{settings.host}:{settings.port}: {error.strerror or error}") from None
@@ -75,6 +86,8 @@ class Server:
         for server in self._servers:
             server.close()
         self._pictures.close()
+        if self._rpc is not None:
+            await self._rpc.stop(self.settings.drain_seconds)
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
                 while self.pool.outstanding:  # noqa: ASYNC110 - a few looks at the end, not worth an event each request
@@ -134,6 +147,15 @@ def run(settings: Settings, started: Callable[[Server], None] | None = None) -> 
         pass
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve())
+
+
+def _rpc(pool: Pool) -> Rpc:
+    """The gRPC door: only who asks for it pays for it."""
+    try:
+        from farshore.serve.oip.rpc import Rpc  # noqa: PLC0415
+    except ImportError as error:
+        raise Unavailable(f"gRPC is not installed here: pip install 'farshore[grpc]' ({error})") from None
+    return Rpc(pool)
 
 
 def _lock(root: Path) -> int:

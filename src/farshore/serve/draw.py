@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from farshore.serve.frames import Drawing
@@ -21,21 +23,22 @@ def drawn(pixels: Pixels, members: Mapping[str, Any], kind: Drawing) -> bytes:
 
     Args:
         pixels: H×W×3, uint8, RGB, upright.
-        members: of ``/score``'s answer: ``detections``, ``poses``, ``classes`` with or without ``map``; others are left out.
+        members: of ``/score``'s answer, whatever the task; raw ``outputs`` cannot be drawn.
         kind: how it is encoded.
 
     """
-    image = Image.fromarray(pixels)
-    if "map" in members:
-        image = _tinted(image, members)
+    if "picture" in members:
+        image = Image.open(io.BytesIO(base64.b64decode(members["picture"]["png"])))
+    else:
+        image = _tinted(Image.fromarray(pixels), members)
     pen = _Pen(image)
-    found = members.get("detections", ())
+    found = members.get("detections") or members.get("segments") or ()
     names = sorted({each["class"] for each in found})
     for each in found:
         pen.box(each["box"], f"{each['class']} {each['score']:.2f}", names.index(each["class"]))
     for number, each in enumerate(members.get("poses", ())):
         pen.pose(each, number)
-    if not found and "poses" not in members:
+    if not found:
         pen.list(
             [f"{each['class']} {each.get('score', each.get('share', 0)):.2f}" for each in members.get("classes", ())]
         )
@@ -92,12 +95,21 @@ class _Pen:
 
 
 def _tinted(image: Image.Image, members: Mapping[str, Any]) -> Image.Image:
-    """The class map laid over the picture; the largest class, usually the background, stays clear."""
-    runs = np.array(members["map"]["runs"], np.int64).reshape(-1, 2)
-    classes = np.repeat(runs[:, 0], runs[:, 1]).reshape(members["map"]["height"], members["map"]["width"])
-    over = np.zeros((*classes.shape, 4), np.uint8)
-    for number, each in enumerate(members.get("classes", ())[1:]):
-        colour = COLOURS[(number + 1) % len(COLOURS)]
-        over[classes == each["number"]] = (*bytes.fromhex(colour[1:]), 128)
-    layer = Image.fromarray(over).resize(image.size, Image.Resampling.NEAREST)
-    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+    """Masks laid over the picture. Of a class map the largest class, usually the background, stays clear."""
+    if "map" in members:
+        classes = _spread(members["map"])
+        areas = [(classes == each["number"], number) for number, each in enumerate(members["classes"][1:], 1)]
+    else:
+        segments = members.get("segments", ())
+        names = sorted({each["class"] for each in segments})
+        areas = [(_spread(each["mask"]) != 0, names.index(each["class"])) for each in segments]
+    for area, number in areas:
+        mask = Image.fromarray(area.astype(np.uint8) * 128).resize(image.size, Image.Resampling.NEAREST)
+        image.paste(COLOURS[number % len(COLOURS)], (0, 0), mask)
+    return image
+
+
+def _spread(told: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Height, width and runs ``[value, length]`` as an array."""
+    runs = np.array(told["runs"], np.int64).reshape(-1, 2)
+    return np.repeat(runs[:, 0], runs[:, 1]).reshape(told["height"], told["width"])

@@ -43,7 +43,7 @@ _LENGTH = b"inference-header-content-length"
 
 def _pattern(route: str) -> re.Pattern[str]:
     named = r"(?P<model>[^/]{1,256})" if route.startswith(_REPOSITORY) else _MODEL
-    return re.compile(re.escape(route).replace(re.escape("{model}"), named) + r"/?\Z")
+    return re.compile(re.escape(route).replace(re.escape("{model}"), named) + r"\Z")
 
 
 _PATTERNS = [(method, route, _pattern(route)) for method, route in ROUTES]
