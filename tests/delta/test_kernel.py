@@ -20,7 +20,7 @@ F32_SHORT = (1, 19, 23, 127, 13, 0.0)
 GRIDS = {"f32": F32, "f16": F16, "bf16": BF16, "f64": F64, "i8": I8, "u8": U8, "i32": I32, "u4": U4, "f32>>13": F32_SHORT}
 
 
-def spec(grid, rows, cols, flags=1, joints=1, detail=1, scale=0.25, size=1.0, prior=0.25):
+def spec(grid, rows, cols, flags=1, joints=1, detail=2, scale=0.25, size=1.0, prior=0.25):
     return (*grid, rows, cols, 3, flags, joints, detail, scale, size, prior)
 
 
@@ -51,7 +51,7 @@ def encoded(twin, matrices):
 
 @needs_kernel
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("shape", [(8, 20, 1, 1, 1), (8, 20, 7, 3, 0), (1, 60, 1, 0, 1), (5, 12, 8, 2, 1), (4, 15, 15, 0, 1)])
+@pytest.mark.parametrize("shape", [(8, 20, 1, 1, 1), (8, 20, 1, 1, 0), (8, 20, 7, 3, 2), (1, 60, 1, 0, 1), (5, 12, 8, 2, 1), (4, 15, 15, 0, 1)])
 def test_both_code_values_to_the_same_bits(name, shape):
     rows, cols, flags, joints, detail = shape
     grid, rng = GRIDS[name], np.random.default_rng(7)
@@ -83,7 +83,7 @@ def test_any_indices_and_bases_come_back(grid, seed, flags, joints, scale, wild)
     u = rng.integers(0, 2 ** grid[1], rows * cols, dtype=np.uint64, endpoint=False)
     base = rng.normal(size=rows * cols) * (1e30 if wild else 1)
     base = np.clip(base, -1e30, 1e30)
-    described = spec(grid, rows, cols, flags, joints, 1, 2.0**scale, 2.0**-scale)
+    described = spec(grid, rows, cols, flags, joints, 2, 2.0**scale, 2.0**-scale)
     streams = [encoded(twin, [(u, base, 2, described)]) for twin in (False, True)]
     assert streams[0] == streams[1]
     found = np.zeros_like(u)

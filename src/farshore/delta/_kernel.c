@@ -76,7 +76,7 @@ static PyObject *coder_values(PyObject *object, PyObject *args) {
         && (floats || (s.kind == KIND_INT && s.bits <= 33 && s.shift == 0))
         && (!floats || (s.mantissa >= 1 && s.mantissa <= 52 && s.shift <= s.mantissa && s.bias >= 1 && s.bias <= 1023
                         && s.bits + s.shift > s.mantissa + 1 && s.bits + s.shift - s.mantissa <= 12))
-        && s.period >= 0 && s.period <= 1 << 28 && s.joints >= 0 && s.joints <= MOST_JOINTS && s.scale >= 1e-37 && s.scale <= 1e37 && s.size >= 1e-37
+        && s.period >= 0 && s.period <= 1 << 28 && s.detail >= 0 && s.detail <= 2 && s.joints >= 0 && s.joints <= MOST_JOINTS && s.scale >= 1e-37 && s.scale <= 1e37 && s.size >= 1e-37
         && s.size <= 1e37 && s.zero >= 0.0 && s.zero <= 4294967296.0 && s.prior >= 1e-3 && s.prior <= 1e3
         && (!s.joints || s.rows <= MOST_JOINT_ROWS);
     for (size_t i = 0; fits && i < n; i++) {

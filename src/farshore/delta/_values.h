@@ -16,7 +16,7 @@ typedef struct {
     int mantissa, bias, shift;  /* float grids: mantissa bits, exponent bias, dropped low bits */
     double zero;                /* integer grids: the grid index that stands for 0 */
     int rows, cols, period;     /* traversal: column by column, `rows` values each; period: distance of kindred columns */
-    int flags, joints, detail;  /* joint models (0: none); whether all distributions are mixed */
+    int flags, joints, detail;  /* joint models (0: none); how many distributions are mixed: 0 few, 2 all */
     double scale, size;         /* first guesses: mean |difference|, mean |value| */
     double prior;               /* joint: own variance before anything is seen, in rows */
 } Spec;
@@ -101,7 +101,7 @@ static inline int flat(const Spec *s, uint64_t low, uint64_t high) {
 #define NODES (BINS + WIDTHS)
 #define STAGES 4
 #define SHAPES 9                /* distributions */
-#define LIGHT_SHAPES 2          /* of these, without detail */
+#define LIGHT_SHAPES 2          /* of these without detail; one more with detail 1 */
 #define COUNTERS 3
 #define OTHERS (COUNTERS + 1)   /* votes before the distributions': counters, and a constant */
 #define VOTES (OTHERS + SHAPES)
@@ -114,7 +114,7 @@ typedef struct {
     Counter zero[256 * 4], zero_sign[4], equal[64];
 } Model;
 
-static const int32_t first_weights[VOTES] = {9000, 5000, 5000, 0, 30000, 6000, 9000, 6000, 9000, 3000, 5000, 3000, 2000};
+static const int32_t first_weights[VOTES] = {9000, 5000, 5000, 0, 30000, 6000, 3000, 6000, 9000, 3000, 5000, 3000, 9000};
 static double quantile[BINS + 1]; /* thresholds of the tree, in scales from the expected value */
 
 static void make_quantiles(void) {
@@ -454,7 +454,7 @@ static void state_start(State *st) {
         for (int j = 0; j < st->features; j++) st->spread[i][j] = i == j ? 0.002 : 0.0;
     }
     for (int k = 0; k < s->joints; k++) joint_start(st->joint[k].factor, s->rows, s->prior * joint_prior[k]);
-    st->shapes = s->detail ? SHAPES : LIGHT_SHAPES;
+    st->shapes = s->detail > 1 ? SHAPES : LIGHT_SHAPES + s->detail;
 }
 
 /* What the value at (row i, base) may be: three centres, and how far off each is wont to be. */
@@ -476,7 +476,7 @@ static void expect(State *st, int t, int i) {
         st->guess = regression_guess(st, st->features);
     double m2 = m1 + st->guess * r->scale, e[4];
     double by_column = st->by_place[i];
-    for (int k = s->detail ? 0 : 2; k < 4; k++) { /* row x column x tensor */
+    for (int k = s->detail > 1 ? 0 : 2; k < 4; k++) { /* row x column x tensor */
         st->rate[k] = (r->sum[k] + st->mean[k] * 3.0) * st->by_row;
         e[k] = st->rate[k] * ((st->column[k] + 8.0) * by_column);
     }
@@ -494,14 +494,14 @@ static void expect(State *st, int t, int i) {
     if (st->seen_rows <= 4.0) scale = clamp(scale, 0.15 * e[2], 6.0 * e[2]);
     shape_set(st, 0, m2, scale, 1);
     shape_set(st, 1, 0.0, e[3], 1);
-    if (s->detail) {
-        shape_set(st, 2, m2, e[2], 1);
+    if (s->detail) shape_set(st, 2, 0.0, exp2_of(r->log_size + 0.6), 0);
+    if (s->detail > 1) {
+        shape_set(st, 8, m2, e[2], 1);
         shape_set(st, 3, m1, e[1], 0);
         shape_set(st, 4, m2, scale, 0);
         shape_set(st, 5, base, e[0], 0);
         shape_set(st, 6, m2, 0.5 * st->near + 0.5 * exp2_of(0.5 * r->last + 0.5 * r->last2) + TINY, 0);
         shape_set(st, 7, m2, size_of(m1) * st->relative + TINY, 0);
-        shape_set(st, 8, 0.0, exp2_of(r->log_size + 0.6), 0);
     }
     st->m1 = m1;
     st->m2 = m2;
@@ -562,17 +562,17 @@ static void learn_value(State *st, Row *r, int t, int i, uint64_t value) {
         r->sum[k] = r->sum[k] + x;
         st->sum[k] = st->sum[k] + x;
     }
-    for (int k = s->detail ? 0 : 2; k < 4; k++) {
+    for (int k = s->detail > 1 ? 0 : 2; k < 4; k++) {
         double over = miss[k] / (st->rate[k] + TINY);
         st->column[k] = st->column[k] + (over > 8.0 ? 8.0 : over);
     }
     st->seen = st->seen + 1.0;
-    if (s->detail) {
+    if (s->detail > 1) {
         st->near = st->near + (miss[2] - st->near) * 0.12;
         double ratio = miss[2] / (size_of(st->m1) + TINY);
         st->relative = st->relative + ((ratio > 3.0 ? 3.0 : ratio) - st->relative) * 0.004;
-        r->log_size = r->log_size + (LOG2(miss[3] + cell + TINY) - r->log_size) * st->row_rate;
     }
+    if (s->detail) r->log_size = r->log_size + (LOG2(miss[3] + cell + TINY) - r->log_size) * st->row_rate;
     double x = LOG2(miss[2] + cell + 1e-3 * st->rate[2] + TINY), error = clamp(x - st->fitted, -4.0, 4.0), square = 1.0;
     for (int k = 0; k < 6; k++) square = square + st->f[k] * st->f[k];
     double step = 0.003 * error / square;

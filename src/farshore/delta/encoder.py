@@ -51,6 +51,10 @@ MEMORY = {"fast": 64, "default": 64, "max": 64}
 TRAINED = {"default": (1 << 14, 10), "max": (1 << 16, 2)}
 """How many bytes of history may teach the model of plain bytes first: so many, or this share of the target. It costs a
 decoder as much as decoding them."""
+SMALL_SHARE = 12
+"""Plain bytes that are less than this share of the target may take their time at every level."""
+MOST_WHOLE = 1 << 20
+"""Largest target that is also tried as plain bytes throughout."""
 ZSTANDARD_LEVEL = 12
 Job = Callable[[], Frame]
 Progress = Callable[[int, int], None]
@@ -91,18 +95,19 @@ class Encoder:
         data = b"".join(self.target[offset : offset + size] for offset, size in ranges)
         before = b"".join(self.fetch(span) for span in history)
         found = []
-        for method, trained in self._methods(len(before)):
+        for method, trained in self._methods(len(before), len(data)):
             plain = Plain(ranges, history if method != STORED else (), trained, method, copies)
             found.append((plain, _code_plain(plain, data, before)))
         plain, payload = min(found, key=lambda f: len(f[1]))
         return _frame(Kind.BYTES, plain_table(plain), payload, self._check(copies, zlib.crc32(data)), keep=keep)
 
-    def _methods(self, looked_back: int) -> list[tuple[int, int]]:
+    def _methods(self, looked_back: int, coded: int) -> list[tuple[int, int]]:
         if self.level == "fast":
             return [(STORED, 0), (ZSTANDARD, 0)]
         least, share = TRAINED[self.level]
         most = min(looked_back, max(least, len(self.target) // share))
-        method = MODELLED_FULL if self.level == "max" else MODELLED
+        full = self.level == "max" or coded <= len(self.target) // SMALL_SHARE
+        method = MODELLED_FULL if full else MODELLED
         if self.level == "max" and most > 0:
             return [(STORED, 0), (method, 0), (method, most)]
         return [(STORED, 0), (method, most if most == looked_back else 0)]
@@ -195,7 +200,7 @@ def encode(
     plan = make_plan(view, views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch)
     yield write_header(encoder.header())
     frames = list(_coded(encoder.jobs(plan), len(view), progress, workers))
-    if level == "max" and 0 < len(view) <= FRAME_BYTES and sum(map(len, views)) <= HISTORY_BYTES and _mostly_held(plan, len(view)):
+    if level == "max" and 0 < len(view) <= MOST_WHOLE and sum(map(len, views)) <= HISTORY_BYTES and _mostly_held(plan, len(view)):
         whole = tuple(Span(number, 0, len(base)) for number, base in enumerate(views) if len(base))
         frames = min([frames, [encoder.plain(((0, len(view)),), whole, (), keep=False)]], key=_stored_size)
     for frame in frames:

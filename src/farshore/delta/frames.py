@@ -87,7 +87,7 @@ class Piece:
         period: distance of columns of one kind (places of a kernel).
         flags: the kernel's (2 zeros are flagged, 4 equals are flagged, 8 neighbours are looked at).
         joints: models of the rows as jointly normal (0: none).
-        detail: 1: all distributions are mixed.
+        detail: how many distributions are mixed: 0 few, 1 one more, 2 all.
         model: which of the coder's models learns here.
         scale, size: log2 of the mean miss and of the mean magnitude.
         prior: log2 of four times the joint model's own variance.
@@ -116,7 +116,7 @@ class Piece:
     period: int = 0
     flags: int = 0
     joints: int = 0
-    detail: int = 1
+    detail: int = 2
     model: int = 0
     scale: int = 0
     size: int = 0
@@ -299,7 +299,7 @@ _NUMBERS = tuple(
 )  # fmt: skip
 _LIMITS = {
     "dtype": (0, len(GRIDS) - 1), "rows": (1, MOST_VALUES), "cols": (1, MOST_VALUES), "order": (0, 1), "shift": (0, 52),
-    "zero": (-(1 << 31), 1 << 32), "period": (0, MOST_VALUES), "flags": (0, 14), "joints": (0, 3), "detail": (0, 1),
+    "zero": (-(1 << 31), 1 << 32), "period": (0, MOST_VALUES), "flags": (0, 14), "joints": (0, 3), "detail": (0, 2),
     "model": (0, MODELS - 1), "scale": (-120, 120), "size": (-120, 120), "prior": (-8, 8), "source": (NOTHING, 15),
     "source_dtype": (0, len(GRIDS) - 1), "source_order": (0, 1), "source_rows": (0, MOST_VALUES),
     "source_zero": (-(1 << 31), 1 << 32), "rounds": (0, 1), "folds": (0, MOST_VALUES), "fold": (0, 2), "factor": (0, (1 << 33) - 1), "source_axis": (0, 2), "target_axis": (0, 2),

@@ -24,7 +24,7 @@ SMALL = 1 << 16
 LEAST_COPY = 256
 LEAST_TENSOR_COPY = 64
 LARGE_REST = 1 << 20
-TRIAL = {"default": 1 << 13, "max": 1 << 15}
+TRIAL = {"default": 1 << 13, "max": 1 << 14}
 """Values that a way of expecting is tried on."""
 MOST_ROWS = 256
 """Rows of one block of a tensor that is too large for one matrix."""
@@ -299,11 +299,12 @@ class _Maker:
         if self.tensor.count > MOST_VALUES or (len(choices) == 1 and self.level != "max"):
             return alike
         data, most = self.tensor.bytes, TRIAL[self.level]
-        best = min(choices, key=lambda c: trial(c, data, self.fetch, most)) if len(choices) > 1 else choices[0]
+        costs = [trial(choice, data, self.fetch, most) for choice in choices]
+        best = choices[costs.index(min(costs))]
         if self.level == "max" and self.layout.rows > 1:  # what neighbours tell has to outweigh what learning them costs
             near = replace(best, flags=best.flags | 8)
-            costs = [trial(c, data, self.fetch, 2 * most) for c in (best, near)]
-            best = near if costs[1] < 0.996 * costs[0] else best
+            if trial(near, data, self.fetch, most) < 0.998 * min(costs):
+                return near
         return best
 
     def _period(self) -> int:
@@ -349,7 +350,16 @@ class _Maker:
     def _tuned(self, piece: Piece) -> Piece:
         joint = 4 <= piece.rows <= (MOST_JOINT if self.level == "max" else 256) and piece.cols >= 6
         most = self.level == "max"
-        return replace(piece, joints=(1 + most) * joint, detail=int(most))
+        detail = 2 if most else int(_many_magnitudes(self.tensor))
+        return replace(piece, joints=(1 + most) * joint, detail=detail)
+
+
+def _many_magnitudes(tensor: Tensor) -> bool:
+    """Whether many values are smaller by far than the others, as in dead channels."""
+    if GRIDS[BY_NAME[tensor.segment.dtype]].kind != FLOAT:
+        return False
+    sizes = np.abs(tensor.reals())
+    return bool(((sizes > 0) & (sizes < 1e-6 * sizes.mean())).mean() > 0.05)
 
 
 def _related(piece: Piece, relation: Relation, values: Reals, fetch: Fetch) -> Piece:

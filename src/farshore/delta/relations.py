@@ -81,26 +81,31 @@ class Relations:
         """The relations most worth a trial for a vector."""
         if not is_vector(tensor):
             return []
-        values = tensor.reals()
-        found = [(_spread(values, other), relation) for relation, other in self._folded[tensor.count]]
         settled = [t for t in self._settled.get(tensor.count, []) if t.segment.dtype == tensor.segment.dtype]
         dtype = BY_NAME[tensor.segment.dtype]
-        found += [(_spread(values, other.reals()), Relation(other.span(), dtype)) for other in settled]
-        for one, other in pairwise(settled):
-            larger = np.maximum(np.abs(one.reals()), np.abs(other.reals()))
-            found.append((_spread(values, larger), Relation(one.span(), dtype, partner=other.span())))
-        found.sort(key=lambda f: f[0])
-        return [relation for spread, relation in found[:MOST_TRIED] if spread < NEAR]
+        known = list(self._folded[tensor.count])
+        known += [(Relation(other.span(), dtype), other.reals()) for other in settled]
+        known += [
+            (Relation(one.span(), dtype, partner=other.span()), np.maximum(np.abs(one.reals()), np.abs(other.reals())))
+            for one, other in pairwise(settled)
+        ]  # fmt: skip
+        if not known:
+            return []
+        spreads = _spreads(tensor.reals(), np.stack([values for _, values in known]))
+        order = np.argsort(spreads, kind="stable")[:MOST_TRIED]
+        return [known[k][0] for k in order if spreads[k] < NEAR]
 
 
-def _spread(values: Reals, other: Reals) -> float:
-    """How far the ratio is from constant, where the values are large: dead channels follow rules of their own."""
-    large = np.abs(values) >= np.median(np.abs(values))
-    usable = large & (values != 0) & (other != 0)
-    if usable.sum() < 0.7 * large.sum():
-        return np.inf
-    ratio = values[usable] / other[usable]
-    if abs((ratio > 0).mean() - 0.5) < 0.4:
-        return np.inf
+def _spreads(values: Reals, others: Reals) -> Reals:
+    """How far each ratio is from constant, where the values are large: dead channels follow rules of their own."""
+    sizes = np.abs(values)
+    large = (sizes >= np.median(sizes)) & (values != 0)
+    if not large.any():
+        return np.full(len(others), np.inf)
+    others = others[:, large]
+    usable = (others != 0).all(axis=1)
+    ratio = np.where(usable[:, None], values[large] / np.where(others == 0, 1.0, others), 1.0)
+    one_sided = np.abs((ratio > 0).mean(axis=1) - 0.5) >= 0.4
     logs = np.log(np.abs(ratio))
-    return float(np.abs(logs - np.median(logs)).mean())
+    spreads = np.abs(logs - np.median(logs, axis=1, keepdims=True)).mean(axis=1)
+    return np.where(usable & one_sided, spreads, np.inf)

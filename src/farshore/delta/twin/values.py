@@ -37,7 +37,7 @@ STAGES, SHAPES, LIGHT_SHAPES = 4, 9, 2
 SLOTS = 1 << 14
 NEIGHBOURS = 16
 TINY = 1e-36
-FIRST_WEIGHTS = (9000, 5000, 5000, 0, 30000, 6000, 9000, 6000, 9000, 3000, 5000, 3000, 2000)
+FIRST_WEIGHTS = (9000, 5000, 5000, 0, 30000, 6000, 3000, 6000, 9000, 3000, 5000, 3000, 9000)
 JOINT_PRIOR = (1.0, 0.2, 5.0)
 _U32 = 0xFFFFFFFF
 
@@ -183,9 +183,9 @@ class Matrix:
         self.rows, self.cols, self.period, self.flags, self.joints, detail = (int(x) for x in spec[6:12])
         scale, size, prior = spec[12:]
         self.based = bool(self.flags & HAS_BASE)
-        self.detail = bool(detail)
-        self.shapes = SHAPES if detail else LIGHT_SHAPES
-        self.used = range(0 if detail else 2, 4)
+        self.detail = detail
+        self.shapes = SHAPES if detail > 1 else LIGHT_SHAPES + detail
+        self.used = range(0 if detail > 1 else 2, 4)
         self.rate = [0.0] * 4
         self.row = [_Row(scale, log2(scale), log2(size)) for _ in range(self.rows)]
         self.sum = [scale, scale, scale, size]
@@ -275,10 +275,12 @@ class Matrix:
             scale = clamp(scale, 0.15 * e[2], 6.0 * e[2])
         shapes = [(m2, scale, True), (0.0, e[3], True)]
         if self.detail:
+            shapes.append((0.0, exp2(r.log_size + 0.6), False))
+        if self.detail > 1:
             near = 0.5 * self.near + 0.5 * exp2(0.5 * r.last + 0.5 * r.last2) + TINY
             shapes += [
-                (m2, e[2], True), (m1, e[1], False), (m2, scale, False), (base, e[0], False), (m2, near, False), (m2, abs(m1) * self.relative + TINY, False),
-                (0.0, exp2(r.log_size + 0.6), False),
+                (m1, e[1], False), (m2, scale, False), (base, e[0], False), (m2, near, False), (m2, abs(m1) * self.relative + TINY, False),
+                (m2, e[2], True),
             ]  # fmt: skip
         self.shape = [(mu, (0.79788 if gauss else 1.3863) / s, GAUSS if gauss else LOGISTIC) for mu, s, gauss in shapes]
         self.m1, self.m2, self.fitted, self.scale, self.log_e2 = m1, m2, fitted, scale, log2(e[2])
@@ -451,10 +453,11 @@ class Matrix:
         for k in self.used:
             self.column[k] = self.column[k] + min(miss[k] / (self.rate[k] + TINY), 8.0)
         self.seen = self.seen + 1.0
-        if self.detail:
+        if self.detail > 1:
             self.near = self.near + (miss[2] - self.near) * 0.12
             ratio = miss[2] / (abs(self.m1) + TINY)
             self.relative = self.relative + (min(ratio, 3.0) - self.relative) * 0.004
+        if self.detail:
             r.log_size = r.log_size + (log2(miss[3] + cell + TINY) - r.log_size) * self.row_rate
         x = log2(miss[2] + cell + 1e-3 * self.rate[2] + TINY)
         error, square = clamp(x - self.fitted, -4.0, 4.0), 1.0
