@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import httpx
 import onnx
 from onnx import TensorProto, helper
 
@@ -183,3 +184,28 @@ def test_inspect_tells_what_a_push_would_see_without_a_hub(farshore, classifier,
     assert "must be told" not in told
     status, _, err = farshore("model", "inspect", tmp_path / "labels.txt", **nowhere)
     assert (status, len(err.splitlines())) == (2, 1)
+
+
+def test_patches_are_shown_with_what_each_tensor_takes(farshore, classifier, tmp_path):
+    """A device says what it holds; the hub builds a patch, and show and diff tell of it."""
+    old, new = (classifier(weight=weight, classes=40).read_bytes() for weight in (1.0, 2.0))
+    for data in (old, new):
+        (tmp_path / "model.onnx").write_bytes(data)
+        farshore.ok("model", "push", "shifted", tmp_path / "model.onnx", tmp_path / "labels.txt")
+    assert "patch" not in farshore.ok("model", "diff", "shifted@1", "shifted@2")
+    told = json.loads(farshore.ok("device", "token", "--device", "patched-7", "--json"))
+    credential = "credential-of-patched-7-xxxxxxxxxxxxxxxx"
+    farshore.ok("deployment", "create", "shifted", "--model", "shifted@2", "--to", "deviceId = 'patched-7'")
+    with httpx.Client(base_url=farshore.hub, headers={"Authorization": f"Bearer {credential}"}, timeout=60) as device:
+        asked = {"token": told["token"], "device": "patched-7", "credential": credential}
+        assert device.post("/device/v1/enrol", json=asked).status_code == 200
+        assert device.post("/device/v1/sync", json={"seen": 0}).status_code == 200
+        ticket = device.post("/device/v1/tickets", json={"want": digests.of(new), "have": [digests.of(old)]}).json()
+    assert ticket["routes"][0]["kind"] == "patch"
+    shown = farshore.ok("model", "show", "shifted@2")
+    assert "shifted@1 model.onnx" in shown[shown.index("patches to it") :]
+    [patch] = json.loads(farshore.ok("model", "show", "shifted@2", "--json"))["patches"]
+    assert patch["size"] == ticket["routes"][0]["size"]
+    compared = farshore.ok("model", "diff", "shifted@1", "shifted@2")
+    assert "about in patch" in compared
+    assert "  patch: " in compared

@@ -154,6 +154,23 @@ def test_deployments_are_foreseen_from_what_devices_run(device, operator, hub, p
     assert operator.get("/v1/models/detector/versions/1/patches") == []
 
 
+def test_a_diff_says_what_each_tensor_takes(device, operator, push, make_model):
+    old, new = make_model(), make_model(moved=0.001)
+    push(old)
+    device.want(push(new))
+
+    def patch():
+        return operator.get("/v1/models/detector/diff", params={"from": "1", "to": "2"})["variants"][0].get("patch")
+
+    assert patch() is None
+    size = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]["size"]
+    found = patch()
+    assert (found["size"], found["whole"], found["based"]) == (size, len(new), True)
+    assert found["tensors"]["kernel"] > 0.9 * size
+    assert found["tensors"].get("weights", 0) < 0.1 * size
+    assert sum(found["tensors"].values()) + found["rest"] == pytest.approx(size, abs=5)
+
+
 def test_what_is_not_worth_it_is_not_kept_and_not_tried_again(device, hub, push, make_model, monkeypatch):
     monkeypatch.setattr(builds, "WORTH", 0.0001)
     old, new = make_model(), make_model(moved=0.5)
