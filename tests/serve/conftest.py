@@ -253,9 +253,13 @@ class Client:
     async def get(self, path: str) -> tuple[int, dict[str, str], Any]:
         return await self.ask("GET", path)
 
-    async def ask(self, method: str, path: str, data: bytes = b"") -> tuple[int, dict[str, str], Any]:
+    async def ask(
+        self, method: str, path: str, data: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], Any]:
         reader, writer = self._idle.pop() if self._idle else await self.connect()
-        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n{lines}\r\n"
+        writer.write(head.encode() + data)
         status, headers, body = await read_response(reader)
         if headers.get("connection") == "close":
             writer.close()

@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 
 from farshore.cli import world as worlds
-from farshore.cli.annotate import annotate
-from farshore.cli.load import Load, score
+from farshore.cli.load import Load, drawn, score
 from farshore.cli.output import megabytes, print_table
 from farshore.cli.world import Device, World, wait_for
 from farshore.core import documents, wire
@@ -184,7 +183,7 @@ class Story:
                 status, answer = score(device.port, picture.read_bytes())
                 if status != 200:
                     raise Unavailable(f"{device.name} answered {status} to {picture.name}: {answer}")
-                annotate(picture.read_bytes(), answer["detections"], self.out / f"{device.name}-{picture.name}")
+                (self.out / f"{device.name}-{picture.name}").write_bytes(drawn(device.port, picture.read_bytes()))
             found = ", ".join(f"{d['class']} {d['score']:.2f}" for d in answer["detections"]) or "nothing"
             self._say(f"{device.name} sees in {picture.name}: {found}")
 

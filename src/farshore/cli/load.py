@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
 
+from farshore.core.errors import Unavailable
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -76,12 +78,36 @@ class Load:
 
 def score(port: int, picture: bytes, path: str = "/score", timeout: float = 30.0) -> tuple[int, dict[str, Any]]:
     """Post a picture; status (0 when no answer came) and the JSON answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("POST", path, picture, {"Content-Type": "image/jpeg"})
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        status, body = _post(port, picture, path, timeout)
+        return status, json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return 0, {"error": {"code": "unavailable", "message": str(error)}}
+
+
+def drawn(port: int, picture: bytes) -> bytes:
+    """Post a picture; the same as JPEG with what was found drawn on it.
+
+    Raises:
+        Unavailable: the server does not answer with a picture.
+
+    """
+    try:
+        status, body = _post(port, picture, "/score", 30.0, {"Accept": "image/jpeg"})
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(f"the server at port {port} does not answer: {error}") from None
+    if status != 200:
+        raise Unavailable(f"the server at port {port} answers {status}: {body[:200].decode('utf-8', 'replace')}")
+    return body
+
+
+def _post(
+    port: int, picture: bytes, path: str, timeout: float, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("POST", path, picture, {"Content-Type": "image/jpeg", **(headers or {})})
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()

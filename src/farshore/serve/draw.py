@@ -22,15 +22,15 @@ def drawn(pixels: Pixels, members: Mapping[str, Any], kind: Drawing) -> bytes:
     """A picture with an answer drawn on it, each class in a colour of its own.
 
     Args:
-        pixels: H×W×3, uint8, RGB, upright.
+        pixels: all of the picture's, upright.
         members: of ``/score``'s answer, whatever the task; raw ``outputs`` cannot be drawn.
         kind: how it is encoded.
 
     """
+    height, width = pixels.shape[:2]
+    image = _tinted(Image.frombytes("RGB", (width, height), pixels.tobytes(), "raw", "RGBX"), members)
     if "picture" in members:
-        image = Image.open(io.BytesIO(base64.b64decode(members["picture"]["png"])))
-    else:
-        image = _tinted(Image.fromarray(pixels), members)
+        image = Image.open(io.BytesIO(base64.b64decode(members["picture"]["png"]))).convert("RGB")
     pen = _Pen(image)
     found = members.get("detections") or members.get("segments") or ()
     names = sorted({each["class"] for each in found})

@@ -17,7 +17,7 @@ def index() -> Response:
         _digest(re.search(rb"<%b>(.*?)</%b>" % (tag, tag), text, re.DOTALL)) for tag in (b"script", b"style")
     )
     policy = (
-        f"default-src 'none'; script-src {script}; style-src {style}; img-src blob:; connect-src 'self'; "
+        f"default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     headers = (
