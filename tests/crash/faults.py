@@ -28,15 +28,17 @@ class Fault:
     """One fault below ``root``, at the call ``number`` (from 0; None for none, only to count).
 
     Attributes:
-        count: calls seen.
-        name: of the call that went wrong.
+        names: of the calls seen.
+        name: of the call that went wrong; empty if none did.
+        where: what it was about.
         descriptors: opened below ``root`` and not closed.
         doubtful: inodes of files whose fsync failed.
 
     """
 
     def __init__(self, root: Path, number: int | None = None, mode: str = "kill") -> None:
-        self.count, self.name = 0, ""
+        self.names: list[str] = []
+        self.name, self.where = "", ""
         self.descriptors: set[int] = set()
         self.doubtful: set[int] = set()
         self._root, self._number, self._mode = f"{root.resolve()}/", number, mode
@@ -60,11 +62,12 @@ class Fault:
         if name == "close":
             self.descriptors.discard(args[0])
             return real(*args)
-        self.count += 1
+        self.names.append(name)
         if self._dead:
             raise Killed
-        if self.count - 1 == self._number:
+        if len(self.names) - 1 == self._number:
             self.name = name
+            self.where = os.readlink(f"/proc/self/fd/{args[0]}") if isinstance(args[0], int) else str(args[0])
             self._strike(name, real, args, kwargs)
         if self._hungry and (name in _TAKE_SPACE or (name == "open" and args[1] & os.O_CREAT)):
             self._hungry -= 1

@@ -104,7 +104,7 @@ class Recording:
     def mark(self) -> None:
         known = self._told()
         last = next((one.known for one in reversed(self.operations) if isinstance(one, Mark)), self)
-        if known is not last:
+        if known is not last and known != last:
             self.operations.append(Mark(known))
 
     @contextmanager

@@ -8,11 +8,18 @@ import shutil
 
 import pytest
 from tests.crash import stories
-from tests.crash.checking import at_once, in_the_end
+from tests.crash.checking import at_once, check_all, in_the_end
 from tests.crash.faults import MODES, Fault
+from tests.crash.replay import states
+from tests.crash.stories import tell
 from tests.sim.world import DEVICE
 
 from farshore.core.errors import FarshoreError
+
+MORE = 12
+"""States of a power cut some time after each fault."""
+
+THEN_CUT = (stories.update, stories.patched, stories.roll_back, stories.collecting_and_dropping)
 
 SAMPLE = 8
 """Calls of each story, in each mode, in an ordinary run."""
@@ -35,13 +42,13 @@ def live(world):
 
 
 def calls_of(plot, scratch):
-    """How many calls the story makes."""
+    """Names of the calls that the story makes."""
     world = again(plot, scratch)
     with plot.limits(), Fault(world.settings.root).injected() as fault:
         live(world)
     in_the_end(plot, world)
     shutil.rmtree(world.settings.root)
-    return fault.count
+    return fault.names
 
 
 def again(plot, scratch):
@@ -91,7 +98,7 @@ def one_fault(plot, number, mode, scratch):
 def inject(make, scratch, most):
     """Points tried, and what was wrong at them."""
     plot = make(scratch / make.__name__)
-    count = calls_of(plot, scratch)
+    count = len(calls_of(plot, scratch))
     numbers = sorted(random.Random(make.__name__).sample(range(count), min(most, count)))
     found = [one_fault(plot, number, mode, scratch) for mode in MODES for number in numbers]
     bad = [why for why in found if why is not None]
@@ -114,3 +121,35 @@ def test_a_fault_at_every_call(scratch):
     print(f"{points} calls × {len(MODES)} modes, {len(bad)} bad")
     assert not bad, "\n".join([str(collections.Counter(why.partition(": ")[2][:120] for why in bad)), *bad[:10]])
     assert points >= 500
+
+
+@pytest.mark.parametrize("share", [3, pytest.param(1 << 30, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("mode", ["EIO", "kill"])
+@pytest.mark.parametrize("make", THEN_CUT, ids=lambda make: make.__name__)
+def test_a_power_cut_after_a_failed_fsync_or_a_kill(make, mode, share, scratch):
+    """What a failed fsync did not make durable, or a killed process left, is not built upon: also some time later nothing is lost."""
+    names, total, bad = calls_of(make(scratch / "counted"), scratch), 0, []
+    numbers = [number for number, name in enumerate(names) if mode == "kill" or name in ("fsync", "fdatasync")]
+    for number in random.Random(make.__name__).sample(numbers, min(share, len(numbers))):
+        plot = make(scratch / "device")
+        checked, worse = cut_after(plot, Fault(plot.world.settings.root, number, mode), scratch)
+        total, bad = total + checked, bad + worse
+        shutil.rmtree(plot.world.settings.root)
+    print(f"{make.__name__}: {total} states some time after {mode}, {len(bad)} bad")
+    assert not bad, "\n".join(bad[:6])
+
+
+def cut_after(plot, fault, scratch):
+    """States checked, and what was wrong."""
+
+    def happen(world):
+        with fault.injected():
+            live(world)
+        live(world)
+
+    recording = tell(plot, happen)
+    fault.close()
+    assert fault.name
+    found = list(states(recording, at_each=8))
+    checked, bad = check_all(plot, random.Random(1).sample(found, min(MORE, len(found))), scratch)
+    return checked, [f"{fault.name} {fault.where}: {one.why}" for one in bad]

@@ -100,6 +100,26 @@ def test_sweep_takes_only_temporaries(tmp_path):
     assert names(tmp_path) == ["keep"]
 
 
+def test_sweep_deletes_no_folder_whose_temporary_name_may_not_be_durable(tmp_path, monkeypatch):
+    (tmp_path / ".tmp-a").mkdir()
+    (tmp_path / ".tmp-a" / "x").write_bytes(b"x")
+    calls = []
+    monkeypatch.setattr(
+        files, "sync_folder", lambda folder: calls.append((folder, (tmp_path / ".tmp-a" / "x").exists()))
+    )
+    files.sweep(tmp_path)
+    assert calls == [(tmp_path, True)]
+    assert names(tmp_path) == []
+
+    def fail(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / ".tmp-b").mkdir()
+    monkeypatch.setattr(files, "sync_folder", fail)
+    files.sweep(tmp_path)
+    assert names(tmp_path) == [".tmp-b"]
+
+
 def test_make_folder_makes_parents_and_refuses_a_file_in_the_way(tmp_path):
     files.make_folder(tmp_path / "a" / "b")
     files.make_folder(tmp_path / "a" / "b")

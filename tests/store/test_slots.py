@@ -138,6 +138,39 @@ def test_remove_model(device):
     assert device.slots.models() == []
 
 
+def failing_once(monkeypatch, wanted):
+    """Let the next fsync of that folder fail; what the kernel had for it is clean from then on, and durable or not."""
+    real, left = files.sync_folder, [1]
+
+    def sync(folder):
+        if folder == wanted and left:
+            left.pop()
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(files, "sync_folder", sync)
+
+
+def test_after_a_failed_fsync_a_version_is_laid_anew(device, monkeypatch):
+    made = device.make(1)
+    failing_once(monkeypatch, device.slots.folder / "detector" / "versions")
+    with pytest.raises(Unavailable):
+        device.slots.install(*made, device.blobs)
+    assert list((device.slots.folder / "detector" / "versions").iterdir()) == []
+    device.slots.verify(device.slots.install(*made, device.blobs))
+
+
+def test_after_a_failed_fsync_a_link_is_written_anew(device, monkeypatch):
+    one = device.install(1)
+    failing_once(monkeypatch, device.slots.folder / "detector")
+    with pytest.raises(Unavailable):
+        device.slots.activate("detector", one.digest)
+    link = device.slots.folder / "detector" / "current"
+    before = link.lstat().st_ino
+    device.slots.activate("detector", one.digest)
+    assert link.lstat().st_ino != before
+
+
 def test_what_a_cut_left_of_a_removed_model_is_no_model(device):
     """The inference server may start before the agent has swept."""
     device.install(1)

@@ -146,16 +146,20 @@ def remove_tree(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Delete leftovers of writes that a crash interrupted, in ``folder`` itself (not below)."""
     try:
-        names = [entry.name for entry in os.scandir(folder)]
+        leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
     except FileNotFoundError:
         return
-    for name in names:
-        if name.startswith(TEMPORARY):
-            leftover = folder / name
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                _discard(leftover)
+    folders = [leftover for leftover in leftovers if leftover.is_dir() and not leftover.is_symlink()]
+    for leftover in leftovers:
+        if leftover not in folders:
+            _discard(leftover)
+    try:
+        if folders:
+            sync_folder(folder)  # else a power cut could give them their old names back, half deleted
+    except OSError:
+        return
+    for leftover in folders:
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def temporary(path: Path) -> Path:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from msgspec import Struct
 from farshore.core import digest as digests
 from farshore.core import manifest as manifests
 from farshore.core.digest import Digest
-from farshore.core.errors import Conflict, Corrupt, FarshoreError, NotFound
+from farshore.core.errors import Conflict, Corrupt, FarshoreError, NotFound, Unavailable
 from farshore.core.manifest import File, Manifest, Variant
 from farshore.store import blobs as blob_store
 from farshore.store import files
@@ -173,6 +174,8 @@ class Slots:
             files.publish_folder(temp, final)
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
+            with suppress(Unavailable):
+                files.remove_tree(final)  # after a failed fsync its name may be there without being durable
             raise
         return self.find(manifest.model, digest)
 
@@ -180,6 +183,7 @@ class Slots:
         """Make a version current and the one before it previous. Asking twice changes nothing.
 
         The order matters: ``previous`` is written first, so that a crash between the two leaves a valid current version.
+        A link that leads there already is written again: if the last fsync failed, it may stand in memory only.
 
         Raises:
             NotFound: not installed.
@@ -188,9 +192,7 @@ class Slots:
         """
         target = self.find(model, digest)
         current = self.current(model)
-        if current is not None and current.digest == digest:
-            return
-        if current is not None:
+        if current is not None and current.digest != digest:
             files.point(self._link(model, "previous"), f"versions/{current.path.name}")
         files.point(self._link(model, "current"), f"versions/{target.path.name}")
 
