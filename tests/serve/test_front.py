@@ -148,3 +148,31 @@ def test_tiny_yolov3s_three_outputs(device: Device) -> None:
         ]
 
     serve(device, talk)
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_every_answer_says_which_request_it_belongs_to(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.colours(1, activate=True)
+    caplog.set_level("INFO", "farshore.serve.front")
+
+    async def talk(client: Client) -> None:
+        sent = picture((1, 2, 3))
+        for method, path, data in (
+            ("POST", "/score", sent), ("POST", "/score", b"no picture"), ("GET", "/healthz", b""), ("GET", "/nothing", b""),
+            ("GET", "/v2", b""), ("POST", "/v2/models/colours/infer", b"{}"), ("GET", "/", b""),
+        ):  # fmt: skip
+            _, headers, _ = await client.ask(method, path, data, {"X-Request-Id": "cam-7/42", "traceparent": TRACE})
+            assert (headers["x-request-id"], headers["traceparent"]) == ("cam-7/42", TRACE), path
+        assert f"POST '/score' 200 request cam-7/42 trace {TRACE}" in caplog.messages
+        made = {(await client.get("/healthz"))[1]["x-request-id"] for _ in range(3)}
+        assert len(made) == 3
+        for wrong in ("a b", "x" * 129, "\xff", ""):
+            _, headers, _ = await client.ask("GET", "/healthz", b"", {"X-Request-Id": wrong})
+            assert len(headers["x-request-id"]) == 16
+        for wrong in (TRACE[:-1], TRACE.upper(), "00-" + "0" * 32 + TRACE[35:], TRACE + "-x"):
+            _, headers, _ = await client.ask("GET", "/healthz", b"", {"traceparent": wrong})
+            assert "traceparent" not in headers
+
+    serve(device, talk)

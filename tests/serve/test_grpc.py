@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from farshore.core.errors import Unavailable
 
-from .conftest import Client, Device, serve
+from .conftest import Client, Device, serve, trap_model, until
 from .tensor_models import TYPES, install_echo, samples
 
 triton = pytest.importorskip("tritonclient.grpc")
@@ -238,6 +238,28 @@ def test_limits_and_metadata(device: Device) -> None:
         assert caught.value.code().name == "RESOURCE_EXHAUSTED"
 
     spoken(device, talk, max_body=4096)
+
+
+def test_who_stops_waiting_does_not_hold_a_place(device: Device) -> None:
+    """A deadline that passes lets go of the lease, though the worker still computes."""
+    device.colours(1, data=trap_model(), size=8, activate=True)
+    blue = np.zeros((1, 3, 8, 8), np.float32)
+    blue[0, 2] = 1
+
+    async def main(client: Client) -> None:
+        await client.ready()
+
+        def run() -> None:
+            with triton.InferenceServerClient(f"127.0.0.1:{client.server.grpc_port}") as asked:
+                one = triton.InferInput("x", [1, 3, 8, 8], "FP32")
+                one.set_data_from_numpy(blue)
+                with pytest.raises(InferenceServerException, match="Deadline"):
+                    asked.infer("colours", [one], client_timeout=1)
+
+        await asyncio.to_thread(run)
+        await until(lambda: not client.server.pool.outstanding)
+
+    serve(device, main, grpc_port=0)
 
 
 def test_a_port_that_is_taken_is_said(device: Device, tmp_path: Any) -> None:
