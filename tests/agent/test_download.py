@@ -308,6 +308,23 @@ class TestPatches:
         assert offer.arrives(apply=self.apply).fetched == len(DATA)
         assert offer.hub.count("tickets") == 2
 
+    def test_it_needs_room_beside_what_it_makes(self, offer):
+        both = len(self.PATCH) + len(DATA)
+        assert offer.arrives(apply=self.apply, room=lambda: both - 1).fetched == len(DATA)
+        offer.blobs.remove(NAME)
+        assert offer.arrives(apply=self.apply, room=lambda: both).fetched == len(self.PATCH)
+
+    def test_room_is_not_asked_for_again_while_it_arrives(self, offer):
+        answers = [1 << 40]
+        transfer = offer.transfer(
+            apply=self.apply, room=lambda: answers.pop() if answers else 0, pace=Pace(1000, offer.clock)
+        )
+        slices = 1
+        while not transfer.run(0.0):
+            slices += 1
+        assert slices > 1
+        assert transfer.fetched == len(self.PATCH)
+
     def test_without_a_decoder_or_a_base_it_is_not_fetched(self, offer):
         assert offer.arrives().fetched == len(DATA)
 

@@ -143,3 +143,46 @@ def test_cuts_cost_at_most_a_buffer_each(world):
     world.settle()
     assert world.current() == world.second.digest
     assert world.link.moved <= len(patch) + 4 * CHUNK
+
+
+def test_on_a_tight_disk_the_whole_is_fetched_once(tmp_path):
+    """Room for the second version and not for its patch beside it."""
+    first = release(version=1)
+    second = related(first)
+    world = World(tmp_path / "device", apply=patches.apply, quota=first.size + 300_700 + 500)
+    world.hub.publish(first)
+    world.hub.publish(second)
+    world.first, world.second = first, second
+    world.hub.desire("turbine-7", first)
+    world.settle()
+    world.link.moved = 0
+    patch = true_patch(world)
+    assert len(patch) > 500
+    offer(world, patch)
+    world.settle()
+    assert world.current() == second.digest
+    assert world.link.moved == len(second.blobs[model_of(second)])
+
+
+def test_a_patch_that_comes_in_pieces_is_progress(tmp_path):
+    """Each cut that left something begins the count anew: no wait that doubles."""
+    world = World(tmp_path / "device", apply=patches.apply)
+    first = release(version=1)
+    second = release(version=2, weights=first.blobs[model_of(first)] + noise(10 * CHUNK, "more"))
+    world.hub.publish(first)
+    world.hub.publish(second)
+    world.first, world.second = first, second
+    world.hub.desire("turbine-7", first)
+    world.settle()
+    offer(world, true_patch(world))
+    world.link.cuts = [CHUNK + 5000] * 8
+    counts = set()
+    for _ in range(2000):
+        world.agent.turn()
+        attempt = world.journal().attempt
+        counts.add(0 if attempt is None or attempt.step != "download" else attempt.count)
+        if world.current() == second.digest:
+            break
+    assert world.current() == second.digest
+    assert not world.link.cuts
+    assert counts == {0, 1}

@@ -42,6 +42,7 @@ class Transfer:
         clock: time.
         minimum_rate: bytes a second below which, over :data:`SLOW_SPAN`, the connection is given up.
         apply: decodes patches; None when patches are not wanted.
+        room: bytes that may still be written here; a patch needs room beside what it makes. None for no limit.
 
     Attributes:
         fetched: bytes that came over the link, wasted ones included.
@@ -50,12 +51,12 @@ class Transfer:
 
     def __init__(
         self, digest: Digest, size: int, *, blobs: Blobs, link: Link, pace: Pace, clock: Clock, minimum_rate: int = 0,
-        apply: Apply | None = None,
+        apply: Apply | None = None, room: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
         self.digest, self.size = digest, size
         self.fetched = 0
         self._blobs, self._link, self._pace, self._clock = blobs, link, pace, clock
-        self._minimum_rate, self._apply = minimum_rate, apply
+        self._minimum_rate, self._apply, self._room = minimum_rate, apply, room
         self._routes: list[Route] = []
         self._expires = 0.0
         self._wrong: set[tuple[str, str]] = set()
@@ -131,7 +132,16 @@ class Transfer:
         if route.kind == "whole":
             return route.digest == self.digest and route.size == self.size
         held = all(self._blobs.has(Digest(base)) for base in route.bases)
-        return self._apply is not None and held and route.size < self.size
+        return self._apply is not None and held and route.size < self.size and self._fits(route)
+
+    def _fits(self, patch: Route) -> bool:
+        """Whether there is room for a patch and what it makes; it is not asked again while the patch arrives."""
+        digest = Digest(patch.digest)
+        if self._room is None or (self._object is not None and self._object.digest == digest):
+            return True
+        begun = self._blobs.partial_sizes()
+        here = patch.size if self._blobs.has(digest) else begun.get(digest, 0)
+        return patch.size - here + self.size - begun.get(self.digest, 0) <= self._room()
 
     def _fetch(self, route: Route, until: float) -> bool:
         """Bring the route's object here as a blob; False when time is over."""

@@ -171,7 +171,8 @@ def choose(verdicts: Mapping[str, Verdict], desired: Desired | None, local: Loca
 def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
     state, want = local.model(model), desired.get(model)
     if want is None:
-        answered = local.status(model).serving is not None  # a cut in the last removal leaves no files, but all the rest
+        # A cut in the last removal leaves no files, but all the rest.
+        answered = local.status(model).serving is not None
         return Drop(model) if state.current or state.installed or answered or state.note != Note() else None
     trial, watch = state.note.trial, _trial(model, state, local, now)
     unfinished = trial is not None and trial.fault is not None
@@ -361,7 +362,7 @@ def _paced(verdict: Verdict, attempt: Attempt | None, local: Local, now: float) 
     """
     if verdict is None or isinstance(verdict, Hold) or attempt is None or attempt.step != kind(verdict):
         return verdict
-    if isinstance(verdict, Download) and (verdict.digest == local.active or _progressed(verdict, attempt, local)):
+    if isinstance(verdict, Download) and (verdict.digest == local.active or _progressed(attempt, local)):
         return verdict
     until = attempt.at + min(BACKOFF_FIRST * 2 ** min(attempt.count - 1, 20), BACKOFF_MOST)
     if attempt.at > now or until <= now:
@@ -373,8 +374,8 @@ def _paced(verdict: Verdict, attempt: Attempt | None, local: Local, now: float) 
     )
 
 
-def _progressed(step: Download, attempt: Attempt, local: Local) -> bool:
-    return attempt.fault is None and local.partials.get(step.digest, 0) > attempt.done
+def _progressed(attempt: Attempt, local: Local) -> bool:
+    return attempt.fault is None and local.begun > attempt.done
 
 
 def paced(step: Step) -> bool:

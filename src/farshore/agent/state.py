@@ -193,6 +193,11 @@ class Local:
         known = self.server.models.get(name) if isinstance(self.server, Status) else None
         return known or ModelStatus()
 
+    @property
+    def begun(self) -> int:
+        """Bytes of begun downloads, of files and of patches to them: while it grows, something comes of trying."""
+        return sum(self.partials.values())
+
     def here(self, version: Version) -> int:
         """Bytes of a version's files that need not be fetched."""
         return sum(

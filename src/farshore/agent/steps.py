@@ -32,6 +32,7 @@ from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Corrupt, FarshoreError, Invalid, NotFound, Unavailable
 from farshore.core.wire import Fault
 from farshore.store import blobs as blob_store
+from farshore.store import files
 from farshore.store.slots import Installed
 
 log = logging.getLogger(__name__)
@@ -104,10 +105,10 @@ class Hands:
         site = self._site
         if self.active != step.digest:
             self.let_go()
-            self._begin(step, done=local.partials.get(step.digest, 0))
+            self._begin(step, done=local.begun)
             transfer = Transfer(
                 step.digest, step.size, blobs=site.blobs, link=site.link, pace=site.pace, clock=site.clock,
-                minimum_rate=site.settings.minimum_rate, apply=self._apply,
+                minimum_rate=site.settings.minimum_rate, apply=self._apply, room=self._room,
             )  # fmt: skip
             self._transfer = step.model, transfer
         assert self._transfer is not None
@@ -127,6 +128,12 @@ class Hands:
                 transfer.fetched,
                 step.size,
             )
+
+    def _room(self) -> int:
+        """Bytes that may still be written, by disk and quota."""
+        limits = self._site.device
+        room = files.free_bytes(self._site.settings.root) - limits.keep_free
+        return room if limits.quota is None else min(room, limits.quota - self._site.blobs.used())
 
     def _install(self, step: Install, local: Local) -> None:
         site = self._site
