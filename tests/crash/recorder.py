@@ -172,6 +172,8 @@ class Recording:
             self._give(self._place(args[1], None), source[0].entries[source[1]])
         elif name in ("rename", "replace"):
             self._renamed(self._place(args[0], None), self._place(args[1], None))
+        elif name == "chmod" and (place := self._place(args[0], None)) is not None:
+            self.operations.append(Chmod(self._file_of(place[0].entries[place[1]]), args[1]))
         else:
             assert self._place(args[0], None) is None, f"{name} by path is not modelled"
 

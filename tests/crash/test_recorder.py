@@ -36,6 +36,14 @@ def test_what_was_recorded_is_all_that_was_done(make, scratch):
     assert plain(final(tell(plot))) == on_disk(plot.world.settings.root)
 
 
+def test_the_patched_story_moves_little_more_than_its_patch(scratch):
+    plot = stories.patched(scratch / "device")
+    world, moved = plot.world, plot.world.link.moved
+    tell(plot)
+    [[patch]] = world.hub.patches.values()
+    assert world.link.moved - moved == patch.size < 2000
+
+
 def after(root, act):
     """All states of what ``act`` does to ``root``, as sets of (path, bytes)."""
     recording = Recording(root)
