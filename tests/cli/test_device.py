@@ -75,7 +75,10 @@ def test_too_little_disk_is_refused_before_the_first_byte(farshore, classifier, 
     assert "too little disk" in farshore.ok("device", "show", "edge-5")
     farshore.ok("device", "retry", "edge-5", "too-big")
     farshore.ok(*agent)
-    assert (
-        json.loads(farshore.ok("device", "show", "edge-5", "--json"))["reported"]["too-big"]["current"]["version"] == 1
-    )
+    running = lambda: json.loads(farshore.ok("device", "show", "edge-5", "--json"))["reported"]["too-big"]["current"]  # noqa: E731
+    assert running()["version"] == 1
+    farshore.ok("model", "push", "too-big", classifier(weight=8.0))
+    farshore.ok("deployment", "create", "full", "--model", "too-big@2", "--to", "tags.disk = 'small'")
+    farshore.ok(*agent)
+    assert running()["version"] == 2  # trying again has not held it at version 1
     farshore.ok("deployment", "delete", "full")

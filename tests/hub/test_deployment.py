@@ -1,6 +1,6 @@
 import pytest
 
-from farshore.hub.deployment import Rule, effective, winners
+from farshore.hub.deployment import Rule, effective, pins, winners
 from farshore.hub.selector import parse
 
 
@@ -44,6 +44,15 @@ def test_an_operators_hand_wins(manual, expected):
         if isinstance(value, dict):
             found["models"][key] = value["version"]
     assert found == expected
+
+
+def test_trying_again_holds_nothing():
+    wanted = {"version": 1, "digest": f"sha256:{1:064x}"}
+    assert effective({"models": {"m": {"retry": 2}}}, {"m": rule("a")})["models"] == {"m": {**wanted, "retry": 2}}
+    assert effective({"models": {"m": {"retry": 2}}}, {}) == {}
+    pinned = {"version": 7, "digest": f"sha256:{7:064x}", "retry": 2}
+    assert effective({"models": {"m": pinned}}, {"m": rule("a")})["models"] == {"m": pinned}
+    assert pins({"models": {"m": {"retry": 2}, "n": pinned}, "x": 1}) == {"models": {"n": pinned}, "x": 1}
 
 
 def test_without_any_model_there_is_no_models_member():

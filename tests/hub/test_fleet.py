@@ -165,6 +165,20 @@ def test_deployments_and_an_operators_hand(operator, pushed, device):
     assert device.sync(seen=6)["desired"] == {"$version": 7}
 
 
+def test_a_device_that_tries_again_still_follows_its_deployment(operator, pushed, device):
+    one, two = pushed(seed=1), pushed(seed=2)
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@1"})
+    desired(operator, models={"detector": {"retry": 1}})
+    again = {"version": 1, "digest": one["digest"], "retry": 1}
+    assert device.sync(seen=1)["desired"]["models"]["detector"] == again
+    device.envelope(one["digest"])
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@2"})
+    moved = device.sync(seen=2)["desired"]
+    assert moved["models"]["detector"]["digest"] == two["digest"]
+    operator.ask("DELETE", "/v1/deployments/p")
+    assert device.sync(seen=moved["$version"])["desired"] == {"$version": moved["$version"] + 1}
+
+
 def test_a_deployment_writes_nothing_for_devices_it_does_not_change(operator, pushed, device, statements):
     pushed()
     before = len(statements)
@@ -181,6 +195,8 @@ def test_a_deployment_writes_nothing_for_devices_it_does_not_change(operator, pu
     [
         {"detector": {"version": 9, "digest": "sha256:" + "0" * 64}},
         {"detector": {"version": 1}},
+        {"detector": {"retry": -1}},
+        {"detector": {"retry": "again"}},
         {"detector": "detector@1"},
         [],
     ],

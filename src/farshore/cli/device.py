@@ -144,7 +144,7 @@ def retry(hub: Hub, name: str, model: str) -> None:
     entry = desired.get("models", {}).get(key)
     if entry is None:
         raise Invalid(f"nothing is desired of {model!r} on {name}")
-    hub.patch_twin(name, {"properties": {"desired": {"models": {key: {**entry, "retry": entry.get("retry", 0) + 1}}}}})
+    hub.patch_twin(name, {"properties": {"desired": {"models": {key: {"retry": entry.get("retry", 0) + 1}}}}})
     click.echo(f"{name} tries {model}@{entry['version']} again at its next sync")
 
 

@@ -20,6 +20,7 @@ MAX_HAVE = 512
 
 Token = Annotated[str, Meta(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
 Version = Annotated[int, Meta(ge=1, le=1 << 31)]
+Retry = Annotated[int, Meta(ge=0, le=1 << 31)]
 State = Literal["waiting", "downloading", "installing", "probing", "activating", "trial", "running", "failed"]
 
 
@@ -117,7 +118,7 @@ class DesiredModel(Struct, frozen=True, omit_defaults=True):
 
     version: Version
     digest: DigestText
-    retry: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    retry: Retry = 0
 
 
 class Fault(Struct, frozen=True, omit_defaults=True):

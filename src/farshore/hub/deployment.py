@@ -1,7 +1,8 @@
 """Which deployment wins on a device, and what the device is told in the end. Pure.
 
 For every model the matching deployment with the highest priority wins; among equals the newest. An operator's own
-``models`` entry in the twin wins over all deployments.
+``models`` entry in the twin wins over all deployments, and holds the device there; an entry that says only ``retry`` is
+added to what the deployments say, so that trying again holds nothing.
 """
 
 from __future__ import annotations
@@ -67,6 +68,21 @@ def effective(manual: Mapping[str, Any], won: Mapping[str, Rule]) -> dict[str, A
     models: dict[str, Any] = {
         twin.key_of(rule.model): {"version": rule.version, "digest": rule.digest} for rule in won.values()
     }
-    models |= manual.get("models", {})
+    for key, entry in manual.get("models", {}).items():
+        if not retries(entry):
+            models[key] = entry
+        elif key in models:
+            models[key] = {**models[key], **entry}
     rest = {key: value for key, value in manual.items() if key != "models"}
     return {**rest, "models": models} if models else rest
+
+
+def pins(manual: Mapping[str, Any]) -> dict[str, Any]:
+    """``manual`` as it stands without entries that say only ``retry``: what operators hold against all deployments."""
+    models = {key: entry for key, entry in manual.get("models", {}).items() if not retries(entry)}
+    return {**manual, "models": models}
+
+
+def retries(entry: Any) -> bool:
+    """Whether a model's entry only asks to try again, whatever the deployments want there."""
+    return isinstance(entry, dict) and entry.keys() <= {"retry"}

@@ -296,12 +296,14 @@ class Fleet:
 def _index(tx: Connection, row: Twin) -> None:
     """Note which versions ``row`` wants, for tickets and for refusing to delete them."""
     held = {(model, devices.DESIRED): one.digest for model, one in wire.desired_models(row.desired.values).items()}
-    held |= {(model, devices.PINNED): one.digest for model, one in wire.desired_models(row.manual).items()}
+    held |= {
+        (model, devices.PINNED): one.digest for model, one in wire.desired_models(deployment.pins(row.manual)).items()
+    }
     devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held)
 
 
 def _check_known(tx: Connection, manual: dict[str, Any]) -> None:
-    for model, wanted in wire.desired_models(manual).items():
+    for model, wanted in wire.desired_models(deployment.pins(manual)).items():
         found = models.by_digest(tx, wanted.digest)
         if found is None or (found.model, found.number) != (model, wanted.version):
             raise Invalid(f"desired.models: there is no version {wanted.version} of {model!r} with {wanted.digest}")

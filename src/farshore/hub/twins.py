@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from farshore.core import twin, wire
+from farshore.core import documents, twin, wire
+from farshore.hub import deployment
 from farshore.hub.records.devices import Twin
 
 
@@ -51,10 +52,20 @@ def with_desired(row: Twin, change: dict[str, Any], now: str, *, replace: bool) 
 
     """
     manual = _changed(row.manual, change, twin.MAX_DESIRED, replace=replace)
-    wire.desired_models(manual)
+    _check_models(manual)
     alter = twin.replace if replace else twin.patch
     desired = alter(row.desired, change, now, limit=twin.MAX_DESIRED, versioned=True)
     return msgspec.structs.replace(row, manual=manual, desired=desired)
+
+
+def _check_models(manual: dict[str, Any]) -> None:
+    """Every model's entry names a version, or says only ``retry``."""
+    models = manual.get("models", {})
+    if isinstance(models, dict):
+        for entry in filter(deployment.retries, models.values()):
+            documents.convert(entry.get("retry", 0), wire.Retry, what="desired.models: retry")
+        manual = deployment.pins(manual)
+    wire.desired_models(manual)
 
 
 def _changed(values: dict[str, Any], change: dict[str, Any], limit: int, *, replace: bool) -> dict[str, Any]:
