@@ -5,6 +5,11 @@
 
 #include "_coder.h"
 
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)0)
+#endif
 #define MOST_CONTEXTS 16
 #define POINTERS 2
 #define GUESSES 5
@@ -257,7 +262,7 @@ static int match_class(const Pointer *p) {
     return p->length < 16 ? p->length : p->length < 32 ? 16 : p->length < 64 ? 17 : p->length < 512 ? 18 : 19;
 }
 
-static int code_byte(Bytes *b, size_t pos, int known) {
+WIDE static int code_byte(Bytes *b, size_t pos, int known) {
     int32_t votes[BYTE_VOTES];
     const int n_votes = OTHER_VOTES + b->contexts;
     uint32_t prefix = 1, value = known ? b->data[pos] : 0, c1 = pos ? b->data[pos - 1] : 0;
@@ -281,8 +286,14 @@ static int code_byte(Bytes *b, size_t pos, int known) {
     int state = b->aligned.at < 0 ? 0 : 1 + (b->aligned.length > 14 ? b->aligned.length > 30 ? 16 : 15 : b->aligned.length);
     for (int left = 7; left >= 0; left--) {
         uint32_t nibble = left > 3 ? prefix : (prefix & ((1u << (3 - left)) - 1)) | 1u << (3 - left);
-        if (left == 7 || left == 3)
-            for (int k = 0; k < b->contexts; k++) b->bucket[k] = bucket_of(b, left == 7 ? b->context[k] : hash2(b->context[k], prefix));
+        if (left == 7 || left == 3) {
+            uint32_t hash[MOST_CONTEXTS];
+            for (int k = 0; k < b->contexts; k++) {
+                hash[k] = left == 7 ? b->context[k] : hash2(b->context[k], prefix);
+                PREFETCH(&b->buckets[hash[k] & b->bucket_mask]);
+            }
+            for (int k = 0; k < b->contexts; k++) b->bucket[k] = bucket_of(b, hash[k]);
+        }
         for (int k = 0; k < b->contexts; k++) votes[OTHER_VOTES + k] = counter_vote(b->bucket[k]->slot[nibble - 1]);
         int expected[GUESSES];
         for (int k = 0; k < GUESSES; k++) votes[k] = guess_vote(base[k] + (left < 7 && k < POINTERS ? 16 : 0), guess[k], prefix, left, &expected[k]);

@@ -150,12 +150,6 @@ static void model_start(Model *m) {
 #define MOST_FEATURES (MOST_JOINTS + NEIGHBOURS)
 #define MOST_JOINT_ROWS 1024
 #define TINY 1e-36
-/* Wider vectors where the machine has them; the same operations on each element, so the same bits. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDE
-#endif
 
 typedef struct {
     double sab, saa;            /* base·value, base·base: the row's factor */
@@ -213,7 +207,7 @@ static double regression_guess(State *st, int n) {
     return clamp(sum, -8.0, 8.0);
 }
 
-static void regression_learn(State *st, int n, double error) {
+WIDE static void regression_learn(State *st, int n, double error) {
     double k[MOST_FEATURES], over = 1.0;
     for (int i = 0; i < n; i++) k[i] = 0.0;
     for (int j = 0; j < n; j++) {

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MEMORY = {"fast": 64, "default": 64, "max": 64}
-TRAINED = {"default": (1 << 14, 10), "max": (1 << 16, 2)}
+TRAINED = {"default": (1 << 14, 10), "max": (1 << 16, 4)}
 """How many bytes of history may teach the model of plain bytes first: so many, or this share of the target. It costs a
 decoder as much as decoding them."""
 SMALL_SHARE = 12
