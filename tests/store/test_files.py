@@ -116,7 +116,8 @@ def test_sweep_deletes_no_folder_whose_temporary_name_may_not_be_durable(tmp_pat
 
     (tmp_path / ".tmp-b").mkdir()
     monkeypatch.setattr(files, "sync_folder", fail)
-    files.sweep(tmp_path)
+    with pytest.raises(Unavailable):
+        files.sweep(tmp_path)
     assert names(tmp_path) == [".tmp-b"]
 
 

@@ -144,22 +144,23 @@ def remove_tree(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete leftovers of writes that a crash interrupted, in ``folder`` itself (not below)."""
+    """Finish what an interrupted process left in ``folder`` itself (not below): make its names durable, delete temporary ones.
+
+    A process killed between a rename and the fsync of the folder leaves a name that may stand in memory only. Nothing may
+    be built on it before it is durable; nor may a removed folder be emptied, for a power cut could give it its name back.
+    """
     try:
         leftovers = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith(TEMPORARY)]
+        sync_folder(folder)
     except FileNotFoundError:
         return
-    folders = [leftover for leftover in leftovers if leftover.is_dir() and not leftover.is_symlink()]
+    except OSError as error:
+        raise Unavailable(f"disk error at {folder}: {error.strerror or error}") from error
     for leftover in leftovers:
-        if leftover not in folders:
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             _discard(leftover)
-    try:
-        if folders:
-            sync_folder(folder)  # else a power cut could give them their old names back, half deleted
-    except OSError:
-        return
-    for leftover in folders:
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def temporary(path: Path) -> Path:
