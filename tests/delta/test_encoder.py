@@ -75,6 +75,14 @@ def test_pruned_renamed_reordered_and_grown(level):
     assert both_ways(safetensors(grown), [safetensors(base)], level) < 900
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_tensor_that_the_target_holds_twice_costs_once(level):
+    once = network()
+    twice = once | {"tied.weight": once["body.weight"]}
+    sizes = [both_ways(safetensors(tensors), [], level) for tensors in (once, twice)]
+    assert sizes[1] < sizes[0] + 400
+
+
 def test_several_bases_help():
     one, other = network(1), network(2)
     mixed = {name: (one if k % 2 else other)[name] for k, name in enumerate(one)}

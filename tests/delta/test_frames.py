@@ -124,7 +124,7 @@ def test_plain_frames_outside_the_format_are_refused(plain):
         read_plain(Reader(plain_table(plain)))
 
 
-@pytest.mark.parametrize("copy", [Copy(0, Span(0, 0, 0)), Copy(0, Span(-1, 0, 3)), Copy(0, Span(0, -2, 3)), Copy(-1, Span(0, 0, 3))])
+@pytest.mark.parametrize("copy", [Copy(0, Span(0, 0, 0)), Copy(0, Span(-2, 0, 3)), Copy(0, Span(0, -2, 3)), Copy(-1, Span(0, 0, 3))])
 def test_copies_outside_the_format_are_refused(copy):
     with pytest.raises(Invalid):
         read_copies(Reader(copies_table((copy,))))

@@ -146,6 +146,8 @@ class Encoder:
         for stage in plan.first:
             for pieces in frames_of(stage):
                 yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=True)  # type: ignore[misc]
+        if plan.again:
+            yield sum(copy.span.length for copy in plan.again), lambda: self.copies(plan.again)
         for pieces in frames_of(plan.pieces):
             yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=False)  # type: ignore[misc]
 

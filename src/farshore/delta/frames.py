@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Bytes of the target that a base holds."""
+    """Bytes of the target that a base (or an earlier, kept place of the target) holds."""
 
     offset: int
     span: Span
@@ -202,7 +202,7 @@ def read_copies(reader: Reader) -> tuple[Copy, ...]:
     target = source = 0
     for gap, length, step, number in zip(*read_columns(reader, 4, MOST_ENTRIES), strict=True):
         offset, start = target + gap, source + gap + step
-        if gap < 0 or length < 1 or start < 0 or number < 0:
+        if gap < 0 or length < 1 or start < 0 or number < KEPT:
             raise Invalid("patch holds a copy that is no range")
         copies.append(Copy(offset, Span(number, start, length)))
         target, source = offset + length, start + length

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES
+from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES, MOST_KEPT
 from farshore.delta.frames import KEPT, MOST_JOINT, MOST_VALUES, NOTHING, Copy, Piece, Span
 from farshore.delta.grids import BY_NAME, FLOAT, GRIDS, Reals, reals_of, rounded, trailing_zeros
 from farshore.delta.matching import Tensor, kin, moved, row_sources, same, tensors_of
@@ -40,6 +40,7 @@ class Plan:
         pieces: the other matrices, rising.
         rest: ranges of plain bytes, rising.
         history: spans of the bases that are not tensors: what the rest looks back on.
+        again: tensors that the target holds twice, copied from the last stage of `first`.
 
     """
 
@@ -48,6 +49,7 @@ class Plan:
     pieces: tuple[Piece, ...]
     rest: tuple[tuple[int, int], ...]
     history: tuple[Span, ...]
+    again: tuple[Copy, ...]
 
 
 def make_plan(
@@ -84,7 +86,9 @@ def make_plan(
     scales = _Scales(target, bases, maps, equal)
     sources = kin(changed, held)
     relations = Relations([tensor for tensor in changed if is_vector(tensor)], held)
-    stages: list[list[Piece]] = [[] for _ in range(STAGES)]
+    again, originals = _repeated(changed)
+    changed = [tensor for tensor in changed if tensor not in again]
+    stages: list[list[Piece]] = [[] for _ in range(STAGES + 1)]
     others: list[Piece] = []
     for tensor in [*relations.order, *(tensor for tensor in changed if not is_vector(tensor))]:
         maker = _Maker(tensor, sources.get(tensor), scales, level, fetch)
@@ -92,13 +96,32 @@ def make_plan(
         if is_vector(tensor):
             spans = [Span(pieces[0].source, pieces[0].at, 0), *([pieces[0].partner] if pieces[0].partner else [])]
             stages[relations.settle(tensor, spans)].extend(pieces)
+        elif tensor in originals:
+            stages[STAGES].extend(pieces)
         else:
             others.extend(pieces)
     for pieces in (*stages, others):
         pieces.sort(key=lambda piece: piece.offset)
     copies.sort(key=lambda copy: copy.offset)
     copies, rest, history = _absorbed(target, bases, copies, rest, history)
-    return Plan(_merged(copies), tuple(tuple(stage) for stage in stages), tuple(others), tuple(rest), tuple(history))
+    return Plan(_merged(copies), tuple(tuple(stage) for stage in stages), tuple(others), tuple(rest), tuple(history), tuple(again.values()))
+
+
+def _repeated(changed: Sequence[Tensor]) -> tuple[dict[Tensor, Copy], set[Tensor]]:
+    """Tensors that the target holds twice: the later as copies, and the earlier, which have to be kept for them."""
+    first: dict[tuple[bytes, int], Tensor] = {}
+    again: dict[Tensor, Copy] = {}
+    originals: set[Tensor] = set()
+    kept = 0
+    for tensor in changed:
+        original = first.setdefault((tensor.digest, tensor.segment.length), tensor)
+        whole = not is_vector(tensor) and tensor.count <= MOST_VALUES
+        if original is tensor or not whole or kept + tensor.segment.length > MOST_KEPT // 2:
+            continue
+        kept += 0 if original in originals else tensor.segment.length
+        originals.add(original)
+        again[tensor] = Copy(tensor.segment.offset, original.span())
+    return again, originals
 
 
 def _absorbed(
