@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from farshore.serve import front
+from farshore.serve.oip import rest, words
 from farshore.serve.settings import Settings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
@@ -21,6 +22,15 @@ def test_every_setting(name: str) -> None:
 @pytest.mark.parametrize("path", [path.decode() for path in front._METHODS])
 def test_every_route(path: str) -> None:
     assert any(f"`{method} {path}`" in PAGE for method in front._METHODS[path.encode()])
+
+
+@pytest.mark.parametrize(("method", "route"), rest.ROUTES)
+def test_every_route_for_tensors(method: str, route: str) -> None:
+    assert f"`{method} {route}`" in PAGE
+
+
+def test_every_limit_for_tensors() -> None:
+    assert f"{words.MAX_TENSORS} tensors, {words.MAX_RANK} dimensions" in PAGE
 
 
 def test_every_code() -> None:

@@ -55,6 +55,11 @@ def test_health_and_metadata(device: Device) -> None:
         assert [(each.name, each.datatype, list(each.shape)) for each in told.inputs] == [
             (f"in_{word}", word, [-1, 2]) for word in TYPES
         ]
+        config = asked.get_model_config("echo").config
+        assert (config.name, config.max_batch_size, config.backend) == ("echo", 0, "onnxruntime")
+        types = [triton.model_config_pb2.DataType.Name(each.data_type) for each in config.input]
+        assert types == [f"TYPE_{'STRING' if word == 'BYTES' else word}" for word in TYPES]
+        assert [list(each.dims) for each in config.output] == [[-1, 2]] * len(TYPES)
         for call in (asked.get_model_metadata, asked.is_model_ready):
             with pytest.raises(InferenceServerException, match=r"NOT_FOUND.*no model 'other'"):
                 call("other")
@@ -288,14 +293,17 @@ def test_messages_are_the_clients_own() -> None:
     from farshore.serve.oip.messages import message_types
 
     flat = {}
-    for theirs in service.DESCRIPTOR.message_types_by_name.values():
+    config = triton.model_config_pb2.DESCRIPTOR
+    for theirs in (*config.message_types_by_name.values(), *service.DESCRIPTOR.message_types_by_name.values()):
         for each in (theirs, *theirs.nested_types):
             flat[each.name] = each
     for name, ours in message_types().items():
         mine = {field.name: field for field in ours.DESCRIPTOR.fields}
         known = {field.name: field for field in flat[name].fields}
         for field, described in mine.items():
-            assert (described.number, described.type) == (known[field].number, known[field].type), (name, field)
+            # An enum goes over the wire as a number, and is one here.
+            kind = described.TYPE_INT32 if known[field].enum_type else known[field].type
+            assert (described.number, described.type) == (known[field].number, kind), (name, field)
     sent = typed("INT8", [1, 2])
     assert message_types()["ModelInferRequest"].FromString(sent.SerializeToString()).inputs[
         0

@@ -1,8 +1,8 @@
 """The protocol's gRPC messages, built when the server starts: no generated code, and no clash with a client's own copy of them.
 
 Names and numbers of fields are those of KServe's ``open_inference_grpc.proto`` (kserve/open-inference-protocol, specification/protocol,
-Apache-2.0), and of Triton's ``grpc_service.proto`` (triton-inference-server/common) for repository, statistics and configuration,
-which the protocol does not have. They are what goes over the wire; what a message is called nested in another does not.
+Apache-2.0), and of Triton's ``grpc_service.proto`` and ``model_config.proto`` (triton-inference-server/common, BSD-3-Clause) for
+repository, statistics and configuration, which the protocol does not have. They are what goes over the wire; what a message is called nested in another does not.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ ModelStatistics string name=1, string version=2, uint64 last_inference=3, uint64
 InferStatistics inference_stats=6, InferBatchStatistics* batch_stats=7
 ModelStatisticsRequest string name=1, string version=2
 ModelStatisticsResponse ModelStatistics* model_stats=1
+ModelConfigRequest string name=1, string version=2
+ModelInput string name=1, int32 data_type=2, int64* dims=4
+ModelOutput string name=1, int32 data_type=2, int64* dims=3
+ModelConfig string name=1, string platform=2, int32 max_batch_size=4, ModelInput* input=5, ModelOutput* output=6, string backend=17
+ModelConfigResponse ModelConfig config=1
 ModelRepositoryParameter bool bool_param=1|, int64 int64_param=2|, string string_param=3|, bytes bytes_param=4|
 RepositoryIndexRequest string repository_name=1, bool ready=2
 ModelIndex string name=1, string version=2, string state=3, string reason=4
@@ -55,6 +60,12 @@ RepositoryModelUnloadRequest string repository_name=1, string model_name=2, Mode
 RepositoryModelUnloadResponse
 """
 """A message a line: type, name and number of each field; ``*`` repeated, ``%`` a map from strings, ``|`` in the one choice."""
+
+DATA_TYPES = (
+    "TYPE_INVALID", "TYPE_BOOL", "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8", "TYPE_INT16", "TYPE_INT32",
+    "TYPE_INT64", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_STRING", "TYPE_BF16",
+)  # fmt: skip
+"""``model_config.proto``'s DataType, in its order."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = ("bool", "int32", "int64", "uint32", "uint64", "float", "double", "string", "bytes")

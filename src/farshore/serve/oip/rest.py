@@ -128,7 +128,7 @@ class Rest:
                     return route, match.groupdict()
                 allowed.add(method)
         if allowed:
-            raise _WrongMethod(f"{path[:80]!r} takes {', '.join(sorted(allowed))}")
+            raise _WrongMethod(path, ", ".join(sorted(allowed)))
         raise NotFound(f"there is no {path[:80]!r} here")
 
     def _later(self, move: Awaitable[None], reply: Callable[[Response], None]) -> None:
@@ -148,6 +148,10 @@ class Rest:
 
 class _WrongMethod(Invalid):
     status = 405
+
+    def __init__(self, path: str, allowed: str) -> None:
+        super().__init__(f"{path[:80]!r} takes {allowed}")
+        self.allowed = allowed
 
 
 def _head_length(request: Request) -> int | None:
@@ -188,6 +192,8 @@ def _inferred(reply: Reply) -> Response:
 def _failure(error: FarshoreError, headers: str = "") -> Response:
     if isinstance(error, Unavailable):
         headers += "Retry-After: 2\r\n"
+    if isinstance(error, _WrongMethod):
+        headers += f"Allow: {error.allowed}\r\n"
     return Response(error.status, msgspec.json.encode({"error": error.message}), headers=headers)
 
 

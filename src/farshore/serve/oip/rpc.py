@@ -30,7 +30,7 @@ from farshore.core.errors import (
 from farshore.serve.frames import MAX_ANSWER
 from farshore.serve.lane import Reply
 from farshore.serve.oip import words
-from farshore.serve.oip.messages import SERVICE, message_types
+from farshore.serve.oip.messages import DATA_TYPES, SERVICE, message_types
 from farshore.serve.oip.models import SERVER, Models
 from farshore.serve.pool import Pool
 
@@ -84,7 +84,7 @@ class Rpc:
         verbs: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "ServerLive": self._live, "ServerReady": self._ready, "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata, "ModelMetadata": self._metadata, "ModelInfer": self._infer,
-            "ModelStatistics": self._statistics, "RepositoryIndex": self._index,
+            "ModelStatistics": self._statistics, "ModelConfig": self._config, "RepositoryIndex": self._index,
             "RepositoryModelLoad": self._load, "RepositoryModelUnload": self._unload,
         }  # fmt: skip
         handlers = {
@@ -128,6 +128,13 @@ class Rpc:
 
     async def _metadata(self, request: Any) -> Any:
         return _types["ModelMetadataResponse"](**self._models.metadata(request.name, request.version))
+
+    async def _config(self, request: Any) -> Any:
+        told = self._models.config(request.name, request.version)
+        for tensor in (*told["input"], *told["output"]):
+            known = tensor["data_type"] in DATA_TYPES
+            tensor["data_type"] = DATA_TYPES.index(tensor["data_type"]) if known else 0
+        return _types["ModelConfigResponse"](config=told)
 
     async def _statistics(self, request: Any) -> Any:
         found = self._models.statistics(request.name, request.version)
