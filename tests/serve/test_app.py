@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -79,6 +80,48 @@ def test_it_ends_and_its_workers_with_it(device: Device, end: signal.Signals) ->
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_an_interrupt_from_the_terminal_is_for_the_front_alone(device: Device) -> None:
+    """Ctrl-C reaches the whole foreground group, and a worker that is still starting would fall over it with a traceback."""
+    device.colours(1, activate=True)
+    arguments = [sys.executable, "-c", SCRIPT, str(device.root)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, process_group=0)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not children(process.pid):
+            signal.sigtimedwait([], 0.001)
+        assert all(os.getpgid(worker) != process.pid for worker in children(process.pid))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_fault_does_not_stop_the_clock(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.colours(1, activate=True)
+
+    class Faulty:
+        outstanding = 0
+        lanes: ClassVar[dict[object, object]] = {}
+        looks = 0
+
+        def look(self, _now: float) -> None:
+            self.looks += 1
+            raise RuntimeError("a fault of ours")
+
+    async def main() -> None:
+        async with Server(Settings(root=device.root, port=0, threads=1)) as server:
+            faulty = Faulty()
+            server.pool.models["faulty"] = faulty  # type: ignore[assignment]
+            while faulty.looks < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            del server.pool.models["faulty"]
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert "the clock goes on" in caplog.text
 
 
 def test_a_stopping_server_answers_what_it_took(device: Device) -> None:

@@ -109,9 +109,11 @@ class Server:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self.pool.look()
-            self._pictures.look()
-            self._orders.look()
+            for look in (self.pool.look, self._pictures.look, self._orders.look):
+                try:
+                    look()
+                except Exception:  # a clock that stops would let every hung worker hang for ever
+                    log.exception("the clock goes on after an unexpected fault")
 
 
 def run(settings: Settings, started: Callable[[Server], None] | None = None) -> None:

@@ -59,6 +59,7 @@ class WorkerProcess(asyncio.Protocol):
                     [sys.executable, "-P", "-m", "farshore.serve.worker", *map(str, arguments)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    process_group=0,  # Ctrl-C is for the front alone, also while this one is still starting
                     env={**os.environ, **_ENVIRONMENT},
                 )
             except OSError:
