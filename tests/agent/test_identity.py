@@ -99,6 +99,11 @@ def test_bad_input_is_refused_before_anything_is_sent(settings, link, token, dev
     assert link.hub.log == []
 
 
+def test_what_is_no_token_is_said_to_be_none(settings, link):
+    with pytest.raises(Invalid, match="farshore device token"):
+        identity.enrol(settings, "short", "d", link)
+
+
 def test_an_unknown_token(settings, link):
     with pytest.raises(Denied):
         identity.enrol(settings, "unknown-unknown-unknown", "d", link)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def enrol(farshore, tmp_path, name, *tags):
     token = farshore.ok("device", "token", "--device", name, *(f"--tag={tag}" for tag in tags)).split()[0]
@@ -52,6 +54,14 @@ def test_an_enrolment_token_is_good_once_and_for_its_device_only(farshore, tmp_p
     _, other = enrol(farshore, tmp_path, "edge-3")
     status, _, err = farshore(*other, "--enrol", token)
     assert status == 5
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0", "10000"])
+def test_a_token_lives_for_a_sensible_time(farshore, hours):
+    status, _, err = farshore("device", "token", "--hours", hours)
+    assert status == 2
+    assert err.startswith("farshore: --hours ")
     assert len(err.splitlines()) == 1
 
 

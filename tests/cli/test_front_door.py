@@ -97,7 +97,7 @@ def test_wrong_use_is_one_clear_line(farshore, tmp_path, monkeypatch, arguments,
 def test_without_a_hub_the_line_says_so(farshore):
     status, _, err = farshore("model", "list", FARSHORE_HUB="http://127.0.0.1:9")
     assert status == 7
-    assert "no hub answers at http://127.0.0.1:9" in err
+    assert "no hub answers at http://127.0.0.1:9 (Connection refused)" in err
     assert len(err.splitlines()) == 1
 
 

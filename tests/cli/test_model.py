@@ -49,6 +49,7 @@ def test_push_numbers_by_itself_and_knows_what_it_has(farshore, classifier, tmp_
     assert shown["tags"] == {"camera": "north"}
     assert [v["version"] for v in json.loads(farshore.ok("model", "list", "numbers", "--json"))] == [2, 1]
     assert "numbers" in farshore.ok("model", "list")
+    assert "numbers@1" in farshore.ok("model", "show", "numbers@2")  # its parent
 
 
 def test_a_zip_a_folder_and_files_are_the_same_content(farshore, classifier, tmp_path):

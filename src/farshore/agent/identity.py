@@ -72,13 +72,15 @@ def enrol(settings: Settings, token: str, device: str, link: Link | None = None)
         return known
     if settings.hub is None:
         raise Invalid("which hub? give its URL")
+    try:
+        token = documents.convert(token.strip(), Token, what="token")
+    except Invalid:
+        raise Invalid("this is no enrolment token: give the one that `farshore device token` printed") from None
     files.make_folder(settings.folder)
     credential = known.credential if known is not None else secrets.token_urlsafe(32)
     identity = Identity(settings.hub, device, credential)
     _write(settings, identity)
-    request = documents.convert(
-        {"token": token, "device": device, "credential": credential}, EnrolRequest, what="enrolment"
-    )
+    request = EnrolRequest(token, device, credential)
     reply = (link or HttpLink(settings.hub, None, settings.ca)).enrol(request)
     identity = replace(identity, device=reply.device, keys=reply.keys)
     identity.trusted()  # refuses what is not a key before anything is pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ from farshore.core.errors import Invalid
 
 if TYPE_CHECKING:
     from farshore.client import Hub
+
+MAX_HOURS = 366 * 24
 
 
 @click.group()
@@ -32,7 +35,9 @@ def token(hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None
     \b
     farshore device token --device turbine-7 --tag site=oslo
     """
-    found = hub.create_enrolment(name, pairs(tags, "--tag"), int(hours * 3600) if hours else None)
+    if hours is not None and not 0 < hours <= MAX_HOURS:
+        raise Invalid(f"--hours {hours:g}: a token lives more than 0 and at most {MAX_HOURS} hours")
+    found = hub.create_enrolment(name, pairs(tags, "--tag"), None if hours is None else math.ceil(hours * 3600))
     if as_json:
         print_json(found)
         return

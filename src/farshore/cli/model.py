@@ -164,7 +164,7 @@ def show(hub: Hub, ref: str, as_json: bool) -> None:
         ("aliases", ", ".join(found.get("aliases", []))), ("description", found.get("description")),
         ("tags", _tags(found.get("tags", {}))),
         *((f"  {key}", value) for key, value in found.get("properties", {}).items()),
-        *((key, value) for key, value in found.get("lineage", {}).items()),
+        *((key, _origin(value)) for key, value in found.get("lineage", {}).items()),
         *(("note", note) for note in found.get("notes", [])),
     ])  # fmt: skip
     for variant in found["manifest"]["variants"]:
@@ -418,6 +418,11 @@ def _tensor(tensor: dict[str, Any]) -> tuple[str, str, str]:
 
 def _base(base: dict[str, Any]) -> str:
     return f"{base['model']}@{base['version']} {base['path']}" if base.get("model") else base["digest"][:19] + "…"
+
+
+def _origin(value: Any) -> str:
+    """A member of the lineage for people: a version by its name, all else as it is."""
+    return f"{value['model']}@{value['version']}" if isinstance(value, dict) else str(value)
 
 
 def _tags(tags: dict[str, str]) -> str:

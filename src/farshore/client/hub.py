@@ -312,7 +312,10 @@ class Hub:
 
     def _away(self, error: Exception) -> FarshoreError:
         reason = getattr(error, "reason", None) or error
-        text = " ".join(str(reason).split())[:200]
+        system = next(
+            (each for each in (reason, reason.__cause__) if isinstance(each, OSError) and each.strerror), None
+        )
+        text = system.strerror if system is not None else " ".join(str(reason).split())[:200]
         return Unavailable(f"no hub answers at {self.url} ({text}): is `farshore hub` running there?")
 
 

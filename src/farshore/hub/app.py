@@ -28,7 +28,7 @@ from farshore.core.errors import FarshoreError, Unavailable
 from farshore.hub import auth, moments
 from farshore.hub.api import device, door, fleet, models, pages
 from farshore.hub.api.door import Door, Endpoint
-from farshore.hub.hub import Hub
+from farshore.hub.hub import ADMIN, Hub
 from farshore.hub.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ async def _serve(app: App) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    log.info("hub on %s: API page at /docs, operators' first token in %s", settings.url, settings.data / ADMIN)
     try:
         await server.serve()
     except (OSError, RuntimeError) as error:
