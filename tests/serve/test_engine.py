@@ -70,3 +70,15 @@ def test_garbage_is_refused(runtime, tmp_path: Path):
         (tmp_path / "m").write_bytes(data)
         with pytest.raises(Invalid, match="refuses m"):
             engine.load(runtime, tmp_path / "m", 1)
+
+
+def test_a_size_that_is_refused_leaves_nothing_behind(loaded):
+    made, feeds = loaded
+    name, good = next(iter(feeds.items()))
+    expected = made.run(feeds, alone=True)
+    for alone in (True, False, False):  # every interpreter once
+        with pytest.raises(Unavailable):
+            made.run({name: good[:, :7, :5]}, alone=alone)
+    for alone in (True, False, False):
+        for key, value in made.run(feeds, alone=alone).items():
+            np.testing.assert_allclose(value, expected[key], atol=1e-4)

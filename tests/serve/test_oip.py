@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import struct
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from farshore.serve.oip import rest
 
-from .conftest import Client, Device, picture, read_response, serve
+from .conftest import Client, Device, picture, read_response, serve, shared
 from .tensor_models import TYPES, install_echo, samples
 
 http = pytest.importorskip("tritonclient.http")
@@ -430,5 +432,29 @@ def test_no_body_breaks_it(device: Device) -> None:
 
         await asyncio.to_thread(explore)
         assert (lane.worker.pid, lane.deaths) == (pid, 0)
+
+    serve(device, main)
+
+
+def test_quantised_tensors_stay_as_they_are(device: Device) -> None:
+    """LiteRT, uint8 in and out: nothing is dequantised on the way, and /score's best class is the largest number."""
+    device.recognised("imagenet", 1, shared("models/mobilenet_v1_0.25_128_quant.tflite"), {"labels.txt": b"a\n" * 1001})
+    sent = np.random.default_rng(3).integers(0, 255, (1, 128, 128, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(sent[0]).save(out, "PNG")
+
+    def talk(asked: Any) -> Any:
+        meta = asked.get_model_metadata("imagenet")
+        assert (meta["platform"], meta["inputs"][0]["datatype"]) == ("litert_tflite", "UINT8")
+        one = http.InferInput(meta["inputs"][0]["name"], [1, 128, 128, 3], "UINT8")
+        one.set_data_from_numpy(sent)
+        return asked.infer("imagenet", [one]).as_numpy(meta["outputs"][0]["name"])
+
+    async def main(client: Client) -> None:
+        await client.ready()
+        scores = await triton(client, talk)
+        assert (scores.dtype, scores.shape) == (np.uint8, (1, 1001))
+        _, _, body = await client.score(out.getvalue())
+        assert body["classes"][0]["score"] == pytest.approx(scores.max() / 256, abs=1 / 255)
 
     serve(device, main)
