@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from farshore.cli.load import Answer, Load, score
+from farshore.cli.load import Answer, Load, drawn, score
+from farshore.core.errors import Unavailable
 
 
 @pytest.fixture
@@ -61,3 +62,11 @@ def test_the_longest_gap_is_between_answers_in_the_span():
     assert load.longest_gap(0.5, 4.5) == 2.5
     assert load.longest_gap(0.0, 1.6) == 1.0
     assert load.longest_gap(10, 11) == 0.0
+
+
+def test_a_drawn_picture_comes_back_or_the_reason_why_not(server):
+    port, _ = server
+    assert json.loads(drawn(port, b"picture"))["version"] >= 1
+    for where, what in ((port, b"bad"), (9, b"picture")):
+        with pytest.raises(Unavailable, match=f"port {where}"):
+            drawn(where, what)
