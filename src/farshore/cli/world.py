@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from farshore.cli.thin_link import ThinLink
 from farshore.client import Hub
 from farshore.core.errors import Conflict, FarshoreError, Unavailable
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 READY = 40.0
 """Seconds a process may take until it answers."""
@@ -136,18 +138,28 @@ class World:
         self.folder, self.rate = folder, rate
         self.port = port or free_port()
         self.devices: list[Device] = []
+        self._before: dict[signal.Signals, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.hub_process = Process(["hub", "--data", str(folder / "hub"), "--port", str(self.port)], folder / "hub.log")
 
     def __enter__(self) -> Self:
+        """From here on the orders to end that would leave all its processes behind are as good as Ctrl-C."""
+        heard = [number for number in _ENDS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for device in self.devices:
-            device.agent.stop()
-            device.server.stop()
-            device.link.close()
-        self.hub_process.stop()
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)  # who is impatient and asks twice must not leave half of it behind
+        try:
+            for device in self.devices:
+                device.agent.stop()
+                device.server.stop()
+                device.link.close()
+            self.hub_process.stop()
+        finally:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     @property
     def url(self) -> str:
