@@ -164,6 +164,10 @@ def test_on_a_tight_disk_the_whole_is_fetched_once(tmp_path):
     assert world.link.moved == len(second.blobs[model_of(second)])
 
 
+def target_size(one):
+    return sum(len(data) for data in one.blobs.values())
+
+
 def test_a_patch_that_comes_in_pieces_is_progress(tmp_path):
     """Each cut that left something begins the count anew: no wait that doubles."""
     world = World(tmp_path / "device", apply=patches.apply)
@@ -176,9 +180,11 @@ def test_a_patch_that_comes_in_pieces_is_progress(tmp_path):
     world.settle()
     offer(world, true_patch(world))
     world.link.cuts = [CHUNK + 5000] * 8
-    counts = set()
+    counts, told = set(), [0]
     for _ in range(2000):
         world.agent.turn()
+        target = world.reported().get("target")
+        told += [] if target is None else [target.get("done", 0)]
         attempt = world.journal().attempt
         counts.add(0 if attempt is None or attempt.step != "download" else attempt.count)
         if world.current() == second.digest:
@@ -186,3 +192,5 @@ def test_a_patch_that_comes_in_pieces_is_progress(tmp_path):
     assert world.current() == second.digest
     assert not world.link.cuts
     assert counts == {0, 1}
+    assert told[:-1] == sorted(told[:-1])  # the operator sees it come, and a cut takes nothing back
+    assert len({done for done in told if 0 < done < target_size(second)}) >= 3

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
+
 from farshore.agent.state import Attempt, Device, Local, ModelState, Note, Notes, Trial, Version, aim
 from farshore.core import digest as digests
 from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.wire import DesiredModel, Fault
 
-A, B = digests.of(b"a"), digests.of(b"b")
+A, B, C = (digests.of(name) for name in (b"a", b"b", b"c"))
 DEVICE = Device(1, "x", None, 0, 1.0)
 
 
@@ -30,6 +32,23 @@ def test_what_is_here_of_a_version():
     version = Version(1, A, "main", {A: 100, B: 50})
     assert Local(DEVICE).here(version) == 0
     assert Local(DEVICE, blobs={A: 100}, partials={B: 20}).here(version) == 120
+
+
+@pytest.mark.parametrize(
+    ("blobs", "partials", "reached", "done"),
+    [
+        ({}, {}, None, 0),
+        ({}, {}, (A, 0.5), 50),  # half of a patch to it
+        ({}, {A: 40}, (A, 0.5), 50),
+        ({}, {A: 60}, (A, 0.5), 60),
+        ({A: 100}, {}, (A, 0.5), 100),  # it was decoded
+        ({A: 100}, {}, (B, 0.25), 150),
+        ({}, {}, (C, 0.5), 0),  # of another version
+    ],
+)
+def test_what_is_reached_counts_a_patch_for_what_it_stands_for(blobs, partials, reached, done):
+    version = Version(1, A, "v", {A: 100, B: 200})
+    assert Local(DEVICE, blobs=blobs, partials=partials, reached=reached).done(version) == done
 
 
 def test_what_nobody_speaks_of_is_empty():

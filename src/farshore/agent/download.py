@@ -66,6 +66,11 @@ class Transfer:
         self._skip = 0
         self._judged_from, self._judged_bytes = 0.0, 0
 
+    @property
+    def share(self) -> float:
+        """How much of what is fetched now, the file or a patch to it, is here: 0 to 1."""
+        return self._object.done / self._object.size if self._object is not None and self._object.size else 0.0
+
     def run(self, until: float) -> bool:
         """Go on until the wanted blob is here (True) or it is ``until`` by the monotonic clock (False).
 

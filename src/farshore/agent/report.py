@@ -81,7 +81,7 @@ def _target(model: str, desired: Desired, local: Local, verdict: Verdict) -> Tar
         digest=want.digest,
         state=hold.state if hold is not None else _STATES[type(verdict)],  # type: ignore[index]
         version=want.version,
-        done=0 if version is None else _coarse(local.here(version), version),
+        done=0 if version is None else _coarse(local.done(version), version),
         size=0 if version is None else sum(version.files.values()),
         fault=hold.fault if hold is not None else trying,
     )

@@ -43,12 +43,13 @@ class Site:
     pace: Pace
 
 
-def survey(site: Site, active: Digest | None) -> Local:
+def survey(site: Site, active: Digest | None, reached: tuple[Digest, float] | None = None) -> Local:
     """A snapshot of the device.
 
     Args:
         site: the device.
         active: the file whose transfer is open.
+        reached: the file that was fetched last, and how much of its route is here.
 
     Raises:
         Unavailable: the disk cannot be read.
@@ -76,6 +77,7 @@ def survey(site: Site, active: Digest | None) -> Local:
         runtimes=runtimes,
         opens=windows.next_open(opening, now, site.clock.offset()),
         active=active,
+        reached=reached,
     )
 
 

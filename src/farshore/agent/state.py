@@ -172,6 +172,7 @@ class Local:
         runtimes: that can run a model here.
         opens: seconds since 1970 from which bytes may be moved.
         active: the file whose transfer is open right now.
+        reached: the file that was fetched last, and how much of its route is here, 0 to 1.
 
     """
 
@@ -184,6 +185,7 @@ class Local:
     runtimes: tuple[str, ...] = ()
     opens: float = 0.0
     active: Digest | None = None
+    reached: tuple[Digest, float] | None = None
 
     def model(self, name: str) -> ModelState:
         return self.models.get(name) or ModelState()
@@ -203,6 +205,13 @@ class Local:
         return sum(
             size if digest in self.blobs else self.partials.get(digest, 0) for digest, size in version.files.items()
         )
+
+    def done(self, version: Version) -> int:
+        """As :meth:`here`, with the bytes that a patch stands for which is being fetched: for people, not for plans."""
+        digest, share = self.reached or (None, 0.0)
+        if digest is None or digest in self.blobs or digest not in version.files:
+            return self.here(version)
+        return self.here(version) + max(int(version.files[digest] * share) - self.partials.get(digest, 0), 0)
 
 
 def aim(notes: Notes, models: Mapping[str, DesiredModel]) -> Notes:

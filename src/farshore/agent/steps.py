@@ -51,11 +51,19 @@ class Hands:
         self._site = site
         self._apply = apply
         self._transfer: tuple[str, Transfer] | None = None
+        self._reached: tuple[Digest, float] | None = None
 
     @property
     def active(self) -> Digest | None:
         """The file whose transfer is open."""
         return None if self._transfer is None else self._transfer[1].digest
+
+    @property
+    def reached(self) -> tuple[Digest, float] | None:
+        """The file that is or was being fetched last, and how much of its route is here: 0 to 1. A cut does not take that back."""
+        if self._transfer is None or not self._transfer[1].share:
+            return self._reached
+        return self._transfer[1].digest, self._transfer[1].share
 
     def perform(self, step: Step, local: Local) -> bool:
         """Do ``step`` as planned over ``local``. False when it failed; why is noted and logged."""
@@ -69,6 +77,7 @@ class Hands:
     def let_go(self) -> None:
         """Close the open transfer, if any, and note what it moved."""
         if self._transfer is not None:
+            self._reached = self.reached
             (model, transfer), self._transfer = self._transfer, None
             transfer.close()
             self._site.journal.write(model, fetched=self._site.journal.note(model).fetched + transfer.fetched)

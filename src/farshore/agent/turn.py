@@ -74,7 +74,11 @@ class Agent:
 
         """
         site = self._site
-        local, desired, now = survey(site, self._hands.active), site.journal.desired(), site.clock.now()
+        local, desired, now = (
+            survey(site, self._hands.active, self._hands.reached),
+            site.journal.desired(),
+            site.clock.now(),
+        )
         verdicts = plan.verdicts(desired, local, now)
         step = plan.choose(verdicts, desired, local)
         if not any(isinstance(verdict, Download) and verdict.digest == local.active for verdict in verdicts.values()):
