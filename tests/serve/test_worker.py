@@ -119,3 +119,21 @@ def test_it_ends_with_the_front_even_in_mid_computation(device: Device) -> None:
         talk.say(load(device, digest))
         talk.hear()
         talk.say(Score(1), picture((0, 0, 255)))
+
+
+def test_a_case_that_cannot_be_judged_is_missed_and_the_worker_goes_on(device: Device) -> None:
+    """What a case expects is whatever its author wrote: a box of one number must not end the only thread that answers."""
+    red = picture((255, 51, 0))
+    expect = {"classes": [{"class": "red1", "box": [1]}]}
+    digest = device.colours(1, cases=(device.case(red, expect, "odd"),))
+    with worker() as talk:
+        talk.say(load(device, digest))
+        assert isinstance(talk.hear()[0], Ready)
+        talk.door.settimeout(20)
+        talk.say(Check(1))
+        message, _ = talk.hear()
+        assert isinstance(message, Checked)
+        assert [(case.name, case.ok) for case in message.cases] == [("odd", False)]
+        assert "IndexError" in message.cases[0].why
+        talk.say(Score(2), red)
+        assert talk.hear()[0].status == 200

@@ -139,6 +139,8 @@ class LoadedVersion:
             why = f"its picture cannot be read: {error.strerror}"
         except FarshoreError as error:
             why = error.message
+        except Exception as error:  # noqa: BLE001 - an expectation of another form, or what a library makes of a strange picture
+            why = f"it cannot be judged ({type(error).__name__}: {error})"
         return CaseResult(case.name, not why, why[:512])
 
     def _answer(self, data: bytes, want: Want, alone: bool) -> tuple[dict[str, Any], Stages]:
