@@ -402,3 +402,21 @@ def test_a_fault_of_ours_is_answered_and_the_connection_goes_on(caplog):
 
     talk(conversation)
     assert "RuntimeError: ours" in caplog.text
+
+
+def test_clients_that_leave_while_they_are_answered_take_their_bytes_with_them():
+    """What they sent counts against the limit no longer, or the door would be shut for good after enough of them."""
+
+    async def conversation(connect, app, home):
+        for left in range(1, 6):
+            _, writer = await connect()
+            writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n" + b"z" * 50_000)
+            await until(lambda left=left: len(app.slow) == left)
+            writer.transport.abort()
+            await until(lambda left=left: app.cancelled == left)
+            assert home.buffered == 0
+        reader, writer = await connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n" + b"z" * 50_000)
+        assert (await read_response(reader))[0] == 200
+
+    talk(conversation, max_buffered=120_000)

@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
             deque()
         )  # whole requests (or the refusal that ends them) not answered yet
         self._request: Request | None = None  # whose body comes in
+        self._asked: Request | None = None  # that is being answered
         self._cancel: Callable[[], None] | None = None
         self._busy = False
         self._in_head = False
@@ -133,11 +134,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._home.open.discard(self)
         self._over = True
-        self._forget(self._request)
-        for entry in self._ahead:
+        for entry in (self._asked, self._request, *self._ahead):
             self._forget(entry)
         self._ahead.clear()
-        self._request = None
+        self._request = self._asked = None
         if self._cancel is not None:
             self._cancel()
             self._cancel = None
@@ -255,7 +255,7 @@ class Connection(asyncio.Protocol):
             if isinstance(entry, Response):
                 self._write(entry, keep=False, head_only=False)
                 break
-            self._busy, self.deadline = True, float("inf")
+            self._busy, self._asked, self.deadline = True, entry, float("inf")
             try:
                 cancel = self._app.answer(entry, partial(self._replied, entry))
             except Exception:
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
     def _replied(self, request: Request, response: Response) -> None:
         """The app's answer to ``request`` is here; it comes once."""
         self._forget(request)
-        self._cancel, self._busy = None, False
+        self._cancel, self._asked, self._busy = None, None, False
         if self._transport.is_closing():
             return
         refused = self._over and not self._ahead  # the refusal that is to follow is in its place
