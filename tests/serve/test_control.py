@@ -122,5 +122,6 @@ def test_a_model_whose_current_version_was_taken_away_is_let_go(device: Device) 
         assert (await client.order("drop", "colours", one))[0] == 200
         assert (await client.score(picture((255, 0, 0))))[0] == 503
         await until(lambda: not client.server.pool.models["colours"].lanes)
+        assert (await client.get("/v1/models"))[2] == {"models": []}
 
     serve(device, talk)

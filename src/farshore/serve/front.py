@@ -100,7 +100,7 @@ class Front:
                 ok = all(models.values()) and bool(models)
                 return _json({"ready": ok, "models": models}, status=200 if ok else 503)
             case b"/v1/models":
-                return _json({"models": [_described(model) for model in self.pool.models.values()]})
+                return _json({"models": [_described(model) for model in self.pool.models.values() if model.lanes]})
             case _:
                 return Response(
                     200, page.metrics_of(self.pool, self._scores.rejected), "text/plain; version=0.0.4; charset=utf-8"
