@@ -52,8 +52,13 @@ def install(root: Path, version: int, model: bytes, files: dict[str, bytes], not
     content = {"model": model}
     if found.labels is not None:
         content[found.labels.path] = found.labels.content or files[found.labels.path]
-    listed = [File(path, blobs.add(data), len(data), "model" if path == "model" else "labels") for path, data in content.items()]
-    variant = Variant("v", info.runtime, f"{info.precision}{note}", tuple(listed), info.inputs, info.outputs, found.pipeline())
+    listed = [
+        File(path, blobs.add(data), len(data), "model" if path == "model" else "labels")
+        for path, data in content.items()
+    ]
+    variant = Variant(
+        "v", info.runtime, f"{info.precision}{note}", tuple(listed), info.inputs, info.outputs, found.pipeline()
+    )
     payload = manifests.encode(Manifest("model", version, Content((variant,))))
     return slots.install(b"{}", payload, variant, blobs).digest
 
@@ -159,7 +164,9 @@ class Running:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         start = time.perf_counter()
-        self._process = subprocess.Popen([sys.executable, "-m", "farshore.cli", "serve", "--root", str(root), "--port", str(self.port)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "farshore.cli", "serve", "--root", str(root), "--port", str(self.port)]
+        )
         self.ready = self._until("/healthz", start)
         self.answers = self._until("/readyz", start)
 
@@ -182,7 +189,11 @@ class Running:
         with socket.socket(socket.AF_UNIX) as door:
             door.connect(str(self.root / "serve.sock"))
             body = json.dumps({"digest": digest}).encode()
-            door.sendall(b"POST /control/models/model/%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (verb.encode(), len(body)) + body)
+            door.sendall(
+                b"POST /control/models/model/%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+                % (verb.encode(), len(body))
+                + body
+            )
             answer = b"".join(iter(lambda: door.recv(1 << 16), b""))
         return json.loads(answer.partition(b"\r\n\r\n")[2])
 
@@ -203,7 +214,9 @@ def main() -> None:
     real = SHARED.exists()
     model = SHARED / "models/ssd_mobilenet_v1_coco.zip" if real else SHIPPED / "v2/detector.onnx"
     parser.add_argument("--model", type=Path, default=model)
-    parser.add_argument("--picture", type=Path, default=SHARED / "pictures/cat_720p.jpg" if real else SHIPPED / "pictures/scene-1.jpg")
+    parser.add_argument(
+        "--picture", type=Path, default=SHARED / "pictures/cat_720p.jpg" if real else SHIPPED / "pictures/scene-1.jpg"
+    )
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--switches", type=int, default=3)
@@ -230,8 +243,21 @@ def main() -> None:
 
 
 def throughput(asked, picture: bytes, limit: LoadedVersion, server: Running, width: int) -> Table:
-    table = Table(title=f"{asked.model.name}, {asked.picture.name}, {width} cores, {asked.rounds} × {asked.seconds:g} s each")
-    for name in ("clients", "limit /s", "server /s", "ratio", "limit CPU ms", "server CPU ms", "ratio", "p50 ms", "p99 ms", "failed"):
+    table = Table(
+        title=f"{asked.model.name}, {asked.picture.name}, {width} cores, {asked.rounds} × {asked.seconds:g} s each"
+    )
+    for name in (
+        "clients",
+        "limit /s",
+        "server /s",
+        "ratio",
+        "limit CPU ms",
+        "server CPU ms",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+        "failed",
+    ):
         table.add_column(name, justify="right")
     for clients in (1, 4, 16):
         # A lone request may take all cores; several take one each.
@@ -254,7 +280,13 @@ def sizes(server: Running) -> Table:
     for name in ("front MB", "worker MB", "together MB", "front answers after s", "model answers after s"):
         table.add_column(name, justify="right")
     front, *workers = (memory.held(pid) / 1e6 for pid in server.pids())
-    table.add_row(f"{front:.1f}", f"{sum(workers):.1f}", f"{front + sum(workers):.1f}", f"{server.ready:.2f}", f"{server.answers:.2f}")
+    table.add_row(
+        f"{front:.1f}",
+        f"{sum(workers):.1f}",
+        f"{front + sum(workers):.1f}",
+        f"{server.ready:.2f}",
+        f"{server.answers:.2f}",
+    )
     return table
 
 
@@ -273,7 +305,9 @@ def switching(asked, picture: bytes, server: Running, digests: tuple[str, str]) 
 
     steady = run([paced(post) for post in posts], asked.seconds, server.cpu)
     results: list[Window] = []
-    loader = threading.Thread(target=lambda: results.append(run([paced(post) for post in posts], asked.switches * 3.0, server.cpu)))
+    loader = threading.Thread(
+        target=lambda: results.append(run([paced(post) for post in posts], asked.switches * 3.0, server.cpu))
+    )
     loader.start()
     told = []
     for number in range(asked.switches):

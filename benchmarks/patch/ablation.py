@@ -31,8 +31,19 @@ WITHOUT: dict[str, Change] = {
     "detail": lambda piece: replace(piece, detail=0),
     "scales": lambda piece: replace(piece, source_scale=None, source_axis=0, target_scale=None, target_axis=0),
     "base": lambda piece: Piece(
-        piece.offset, piece.dtype, piece.rows, piece.cols, piece.order, piece.shift, piece.zero, flags=piece.flags & 10,
-        joints=piece.joints, period=piece.period, model=piece.model | 1, scale=piece.size, size=piece.size,
+        piece.offset,
+        piece.dtype,
+        piece.rows,
+        piece.cols,
+        piece.order,
+        piece.shift,
+        piece.zero,
+        flags=piece.flags & 10,
+        joints=piece.joints,
+        period=piece.period,
+        model=piece.model | 1,
+        scale=piece.size,
+        size=piece.size,
     ),
 }
 
@@ -66,7 +77,9 @@ def bound(a: bytes, b: bytes) -> int:
 def _oracle(piece: Piece, b: bytes, made: Encoder) -> float:
     grid = GRIDS[piece.dtype]
     values = reals_of(grid, b[piece.offset : piece.offset + piece.length], piece.count) - piece.zero
-    values = (values if piece.order else values.reshape(piece.rows, piece.cols).T.ravel()).reshape(piece.cols, piece.rows)
+    values = (values if piece.order else values.reshape(piece.rows, piece.cols).T.ravel()).reshape(
+        piece.cols, piece.rows
+    )
     base = expectation(piece, made.fetch).reshape(values.shape)
     if piece.source != NOTHING:
         base = base * np.clip((values * base).sum() / ((base * base).sum() + 1e-300), -4, 4)
@@ -87,7 +100,11 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="+", type=Path)
-    print("| pair | b | bound on values | " + " | ".join(f"without {name}" if name != "all" else "all" for name in WITHOUT) + " |")
+    print(
+        "| pair | b | bound on values | "
+        + " | ".join(f"without {name}" if name != "all" else "all" for name in WITHOUT)
+        + " |"
+    )
     print("|" + "---|" * (3 + len(WITHOUT)))
     for path in parser.parse_args().pairs:
         a, b = (next(iter(sorted((path / side).iterdir()))).read_bytes() for side in "ab")

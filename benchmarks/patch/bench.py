@@ -64,7 +64,9 @@ def main() -> None:
     print("| pair | b | best tool | | " + " | ".join(f"{x} | ratio | enc, dec MB/s" for x in options.levels) + " |")
     print("|---|---|---|---|" + "---|---|---|" * len(options.levels))
     ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for path in sorted(p for p in options.folder.iterdir() if p.is_dir() and (not options.only or p.name in options.only)):
+    for path in sorted(
+        p for p in options.folder.iterdir() if p.is_dir() and (not options.only or p.name in options.only)
+    ):
         a, b = (None if options.without_base else one(path / "a")), one(path / "b")
         others = rivals.sizes(a or b"", b, options.cache)
         tool, best = min(((k, v) for k, v in others.items() if k not in rivals.NOT_GENERAL), key=lambda kv: kv[1])

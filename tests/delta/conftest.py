@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairs"
-NAMES = {"float32": "F32", "float16": "F16", "float64": "F64", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64"}
+NAMES = {
+    "float32": "F32",
+    "float16": "F16",
+    "float64": "F64",
+    "int8": "I8",
+    "uint8": "U8",
+    "int32": "I32",
+    "int64": "I64",
+}
 
 
 def safetensors(tensors: dict[str, np.ndarray], **notes: str) -> bytes:
@@ -21,7 +29,9 @@ def safetensors(tensors: dict[str, np.ndarray], **notes: str) -> bytes:
         at += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + b"".join(np.ascontiguousarray(a).tobytes() for a in tensors.values())
+    return (
+        len(text).to_bytes(8, "little") + text + b"".join(np.ascontiguousarray(a).tobytes() for a in tensors.values())
+    )
 
 
 def network(seed: int = 1, dtype: str = "float32") -> dict[str, np.ndarray]:

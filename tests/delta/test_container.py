@@ -52,7 +52,11 @@ def test_numbers_that_run_on_are_refused(data):
         Reader(data).number()
 
 
-@given(st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.integers(-(2**40), 2**40), min_size=n, max_size=n), min_size=1, max_size=4)))
+@given(
+    st.integers(0, 30).flatmap(
+        lambda n: st.lists(st.lists(st.integers(-(2**40), 2**40), min_size=n, max_size=n), min_size=1, max_size=4)
+    )
+)
 def test_columns_come_back(columns):
     assert read_columns(Reader(write_columns(columns)), len(columns), 30) == columns
 

@@ -138,7 +138,11 @@ def test_a_handmade_patch():
     target = HELD[5:25] + b"hello" + HELD[:3]
     frames = [
         frame(Kind.BYTES, plain_table(Plain(((20, 5),), (), 0, 0)), b"hello", crc(b"hello"), keep=True),
-        frame(Kind.COPY, copies_table((Copy(0, Span(0, 5, 20)), Copy(25, Span(0, 0, 3)))), check=crc(HELD[5:25] + HELD[:3])),
+        frame(
+            Kind.COPY,
+            copies_table((Copy(0, Span(0, 5, 20)), Copy(25, Span(0, 0, 3)))),
+            check=crc(HELD[5:25] + HELD[:3]),
+        ),
     ]
     assert whole(handmade(target, [HELD], frames), [HELD]) == target
 

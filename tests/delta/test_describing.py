@@ -34,7 +34,10 @@ def test_trained_weights_are_expected_from_the_base_and_moved_together():
 
 
 def test_unrelated_weights_are_expected_from_nothing():
-    assert only(np.random.default_rng(77).normal(size=(40, 40)).astype(np.float32), np.ones((40, 40), np.float32)).source == NOTHING
+    assert (
+        only(np.random.default_rng(77).normal(size=(40, 40)).astype(np.float32), np.ones((40, 40), np.float32)).source
+        == NOTHING
+    )
 
 
 def test_pruned_and_kept_values_are_flagged():

@@ -92,7 +92,9 @@ def test_several_bases_help():
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_special_values_survive(level):
-    odd = np.array([0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 0, 1, 0x807FFFFF] * 8, "<u4").view(np.float32)
+    odd = np.array([0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 0, 1, 0x807FFFFF] * 8, "<u4").view(
+        np.float32
+    )
     base = {"a": np.linspace(-1, 1, 64).astype(np.float32)}
     with np.errstate(invalid="ignore"):
         both_ways(safetensors({"a": odd}), [safetensors(base)], level)
@@ -103,7 +105,10 @@ def test_special_values_survive(level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_larger_than_one_matrix(level):
     rng = np.random.default_rng(4)
-    base = {"w": (rng.normal(size=(1100, 600)) * 0.1).astype(np.float32), "v": rng.normal(size=700_000).astype(np.float16)}
+    base = {
+        "w": (rng.normal(size=(1100, 600)) * 0.1).astype(np.float32),
+        "v": rng.normal(size=700_000).astype(np.float16),
+    }
     target = {"w": base["w"] + np.float32(0.001), "v": base["v"]}
     both_ways(safetensors(target), [safetensors(base)], level, workers=2)
 

@@ -41,7 +41,9 @@ def rising(pairs):
 
 @given(gaps, st.lists(st.integers(0, 10_000), min_size=12, max_size=12))
 def test_copies_come_back(pairs, starts):
-    copies = tuple(Copy(o, Span(k % 3, start, n)) for k, ((o, n), start) in enumerate(zip(rising(pairs), starts, strict=False)))
+    copies = tuple(
+        Copy(o, Span(k % 3, start, n)) for k, ((o, n), start) in enumerate(zip(rising(pairs), starts, strict=False))
+    )
     assert read_copies(Reader(copies_table(copies))) == copies
 
 
@@ -66,7 +68,9 @@ def test_copies_that_fill_holes_cost_next_to_nothing():
 PIECE = Piece(100, 0, 16, 9, source=0, at=40, scale=-7, size=-3, flags=6, joints=2, model=1)
 PIECES = (
     PIECE,
-    Piece(2000, 4, 4, 8, order=1, zero=-3, source=1, at=9, source_dtype=0, target_scale=Span(KEPT, 100, 16), target_axis=1),
+    Piece(
+        2000, 4, 4, 8, order=1, zero=-3, source=1, at=9, source_dtype=0, target_scale=Span(KEPT, 100, 16), target_axis=1
+    ),
     Piece(3000, 0, 3, 2, source=0, at=0, source_rows=5, gather=(4, -1, 0)),
     Piece(4000, 0, 1, 6, source=0, at=800, folds=12, fold=2, factor=0x3F800000 << 1 | 1),
     Piece(5000, 0, 1, 6, source=KEPT, at=4000, partner=Span(KEPT, 4000, 24), rounds=1),
@@ -124,7 +128,9 @@ def test_plain_frames_outside_the_format_are_refused(plain):
         read_plain(Reader(plain_table(plain)))
 
 
-@pytest.mark.parametrize("copy", [Copy(0, Span(0, 0, 0)), Copy(0, Span(-2, 0, 3)), Copy(0, Span(0, -2, 3)), Copy(-1, Span(0, 0, 3))])
+@pytest.mark.parametrize(
+    "copy", [Copy(0, Span(0, 0, 0)), Copy(0, Span(-2, 0, 3)), Copy(0, Span(0, -2, 3)), Copy(-1, Span(0, 0, 3))]
+)
 def test_copies_outside_the_format_are_refused(copy):
     with pytest.raises(Invalid):
         read_copies(Reader(copies_table((copy,))))

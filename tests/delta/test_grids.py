@@ -60,7 +60,9 @@ def test_all_patterns_come_back_and_rise(grid):
 
 
 def test_special_values_of_float32_keep_their_bits():
-    patterns = np.array([0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 0, 1, 0x807FFFFF, 0x7F7FFFFF], "<u4")
+    patterns = np.array(
+        [0x7FC00001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 0, 1, 0x807FFFFF, 0x7F7FFFFF], "<u4"
+    )
     grid = GRIDS[BY_NAME["float32"]]
     assert bytes_of(grid, indices_of(grid, patterns.tobytes(), len(patterns))) == patterns.tobytes()
     assert np.abs(reals_of(grid, patterns.tobytes(), len(patterns))).max() <= LARGEST
@@ -79,7 +81,9 @@ def test_low_zero_bits_are_found_and_dropped():
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
 def test_rounding_is_the_formats(name):
     values = np.random.default_rng(1).normal(size=500) * np.logspace(-6, 4, 500)
-    assert (rounded(GRIDS[BY_NAME[name]], values) == values.astype(np.float32).astype(NUMPY[name]).astype(np.float64)).all()
+    assert (
+        rounded(GRIDS[BY_NAME[name]], values) == values.astype(np.float32).astype(NUMPY[name]).astype(np.float64)
+    ).all()
 
 
 def test_integers_round_and_stay_in_range():

@@ -14,10 +14,25 @@ from farshore.delta.kernel import coder
 needs_kernel = pytest.mark.skipif(kernel._kernel is None, reason="the kernel was not built (no compiler)")
 BOTH = [pytest.param(False, marks=needs_kernel, id="kernel"), pytest.param(True, id="twin")]
 
-F32, F16, BF16, F64 = (1, 32, 23, 127, 0, 0.0), (1, 16, 10, 15, 0, 0.0), (1, 16, 7, 127, 0, 0.0), (1, 64, 52, 1023, 0, 0.0)
+F32, F16, BF16, F64 = (
+    (1, 32, 23, 127, 0, 0.0),
+    (1, 16, 10, 15, 0, 0.0),
+    (1, 16, 7, 127, 0, 0.0),
+    (1, 64, 52, 1023, 0, 0.0),
+)
 I8, U8, I32, U4 = (0, 8, 0, 0, 0, 128.0), (0, 8, 0, 0, 0, 3.0), (0, 32, 0, 0, 0, 2147483648.0), (0, 4, 0, 0, 0, 8.0)
 F32_SHORT = (1, 19, 23, 127, 13, 0.0)
-GRIDS = {"f32": F32, "f16": F16, "bf16": BF16, "f64": F64, "i8": I8, "u8": U8, "i32": I32, "u4": U4, "f32>>13": F32_SHORT}
+GRIDS = {
+    "f32": F32,
+    "f16": F16,
+    "bf16": BF16,
+    "f64": F64,
+    "i8": I8,
+    "u8": U8,
+    "i32": I32,
+    "u4": U4,
+    "f32>>13": F32_SHORT,
+}
 
 
 def spec(grid, rows, cols, flags=1, joints=1, detail=2, scale=0.25, size=1.0, prior=0.25):
@@ -39,7 +54,10 @@ def indices(grid, values):
         raw = values.view(np.uint64)
     half = 1 << (bits + shift - 1)
     middle = half >> shift
-    return np.array([middle - 1 - ((x & (half - 1)) >> shift) if x >= half else middle + (x >> shift) for x in raw.tolist()], np.uint64)
+    return np.array(
+        [middle - 1 - ((x & (half - 1)) >> shift) if x >= half else middle + (x >> shift) for x in raw.tolist()],
+        np.uint64,
+    )
 
 
 def encoded(twin, matrices):
@@ -51,7 +69,10 @@ def encoded(twin, matrices):
 
 @needs_kernel
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("shape", [(8, 20, 1, 1, 1), (8, 20, 1, 1, 0), (8, 20, 7, 3, 2), (1, 60, 1, 0, 1), (5, 12, 8, 2, 1), (4, 15, 15, 0, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 20, 1, 1, 1), (8, 20, 1, 1, 0), (8, 20, 7, 3, 2), (1, 60, 1, 0, 1), (5, 12, 8, 2, 1), (4, 15, 15, 0, 1)],
+)
 def test_both_code_values_to_the_same_bits(name, shape):
     rows, cols, flags, joints, detail = shape
     grid, rng = GRIDS[name], np.random.default_rng(7)

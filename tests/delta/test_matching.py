@@ -41,7 +41,9 @@ def test_kin_is_found_by_likeness_not_by_name():
 
 def test_kin_of_another_size_needs_the_same_rows_and_name():
     base = {"w": np.ones((5, 16), np.float32), "v": np.ones((5, 16), np.float32)}
-    found = names(kin(tensors(KEPT, {"w": np.ones((6, 16), np.float32), "u": np.ones((7, 16), np.float32)}), tensors(0, base)))
+    found = names(
+        kin(tensors(KEPT, {"w": np.ones((6, 16), np.float32), "u": np.ones((7, 16), np.float32)}), tensors(0, base))
+    )
     assert found == {"w": "w"}
 
 

@@ -43,13 +43,17 @@ def test_as_it_is_and_by_columns():
 
 
 def test_gathered_rows():
-    assert (by_rows(replace(PIECE, rows=3, source_rows=4, gather=(2, -1, 0))) == np.stack([BASE[2], BASE[2] * 0, BASE[0]])).all()
+    assert (
+        by_rows(replace(PIECE, rows=3, source_rows=4, gather=(2, -1, 0))) == np.stack([BASE[2], BASE[2] * 0, BASE[0]])
+    ).all()
 
 
 def test_scales_and_zero_points():
     scale = Span(0, 96, 16)
     assert (by_rows(replace(PIECE, source_scale=scale, source_axis=1)) == BASE * SCALES[:, None]).all()
-    assert (by_rows(replace(PIECE, target_scale=scale, target_axis=1, source_zero=3)) == (BASE - 3.0) / SCALES[:, None]).all()
+    assert (
+        by_rows(replace(PIECE, target_scale=scale, target_axis=1, source_zero=3)) == (BASE - 3.0) / SCALES[:, None]
+    ).all()
     assert (by_rows(replace(PIECE, target_scale=Span(0, 96, 4))) == BASE / 0.5).all()
     assert np.isfinite(by_rows(replace(PIECE, target_scale=Span(0, 20, 4)))).all()  # a scale of zero counts as one
 
@@ -58,7 +62,10 @@ def test_folds_partners_and_factors():
     folded = Piece(0, 0, 1, 4, source=0, folds=6)
     assert expectation(folded, fetch).tolist() == np.abs(BASE).max(axis=1).tolist()
     assert expectation(replace(folded, fold=1), fetch).tolist() == BASE.min(axis=1).tolist()
-    assert expectation(replace(folded, cols=6, folds=4, fold=2, source_order=1), fetch).tolist() == BASE.max(axis=0).tolist()
+    assert (
+        expectation(replace(folded, cols=6, folds=4, fold=2, source_order=1), fetch).tolist()
+        == BASE.max(axis=0).tolist()
+    )
     pair = Piece(0, 0, 1, 6, source=0, partner=Span(0, 24, 24))
     assert expectation(pair, fetch).tolist() == np.maximum(np.abs(BASE[0]), np.abs(BASE[1])).tolist()
     half = int(np.array([0.5], "<f4").view("<u4")[0]) << 1

@@ -19,13 +19,17 @@ from .conftest import network, safetensors, trained
 def plan_of(target, bases, level="default"):
     views = [memoryview(base) for base in bases]
     encoder = Encoder(memoryview(target), views, level)
-    return make_plan(memoryview(target), views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch)
+    return make_plan(
+        memoryview(target), views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch
+    )
 
 
 def ranges(plan):
     pieces = [piece for stage in (*plan.first, plan.pieces) for piece in stage]
     return sorted(
-        [(copy.offset, copy.span.length) for copy in plan.copies] + list(plan.rest) + [(p.offset, p.length) for p in pieces]
+        [(copy.offset, copy.span.length) for copy in plan.copies]
+        + list(plan.rest)
+        + [(p.offset, p.length) for p in pieces]
     )
 
 
@@ -47,7 +51,10 @@ def test_every_byte_once(level, changed):
 
 def test_large_tensors_are_cut_into_pieces_of_the_format():
     rng = np.random.default_rng(2)
-    base = {"rows": rng.normal(size=(1300, 700)).astype(np.float32), "vector": rng.normal(size=600_001).astype(np.float32)}
+    base = {
+        "rows": rng.normal(size=(1300, 700)).astype(np.float32),
+        "vector": rng.normal(size=600_001).astype(np.float32),
+    }
     target = {name: array * np.float32(1.01) for name, array in base.items()}
     plan = plan_of(safetensors(target), [safetensors(base)])
     pieces = [piece for stage in (*plan.first, plan.pieces) for piece in stage]
@@ -62,7 +69,10 @@ def test_pieces_are_grouped_into_frames():
 
 
 @settings(max_examples=50)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3 * FRAME_BYTES)), max_size=6), st.lists(st.integers(1, 2 * HISTORY_BYTES), max_size=4))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3 * FRAME_BYTES)), max_size=6),
+    st.lists(st.integers(1, 2 * HISTORY_BYTES), max_size=4),
+)
 def test_rest_is_grouped_within_the_limits(gaps, lengths):
     at, rest = 0, []
     for gap, length in gaps:

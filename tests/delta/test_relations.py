@@ -20,11 +20,17 @@ def tensors(number, arrays):
 
 RNG = np.random.default_rng(5)
 WEIGHTS = (RNG.normal(size=(24, 36)) * 0.1).astype(np.float32)
-RANGES = {"low": WEIGHTS.min(axis=1), "top": WEIGHTS.max(axis=1), "scale": np.abs(WEIGHTS).max(axis=1) / np.float32(127)}
+RANGES = {
+    "low": WEIGHTS.min(axis=1),
+    "top": WEIGHTS.max(axis=1),
+    "scale": np.abs(WEIGHTS).max(axis=1) / np.float32(127),
+}
 
 
 def test_vectors_are_short_and_real():
-    found = tensors(0, {"v": RANGES["low"], "w": WEIGHTS, "i": np.arange(40, dtype=np.int32), "r": RANGES["low"].reshape(1, 24, 1)})
+    found = tensors(
+        0, {"v": RANGES["low"], "w": WEIGHTS, "i": np.arange(40, dtype=np.int32), "r": RANGES["low"].reshape(1, 24, 1)}
+    )
     assert [name for name, tensor in found.items() if is_vector(tensor)] == ["v", "r"]
 
 
@@ -55,7 +61,10 @@ def test_unrelated_vectors_have_none():
 
 def test_a_quantised_model_with_its_scales_costs_little():
     quantised = np.rint(WEIGHTS / RANGES["scale"][:, None]).astype(np.int8)
-    base, target = safetensors({"w": WEIGHTS}), safetensors({**RANGES, "bias.scale": RANGES["scale"] * np.float32(0.037)})
+    base, target = (
+        safetensors({"w": WEIGHTS}),
+        safetensors({**RANGES, "bias.scale": RANGES["scale"] * np.float32(0.037)}),
+    )
     patch = b"".join(encode(target, [base], level="max"))
     assert b"".join(decode(patch, [base])) == target
     assert len(patch) < 420

@@ -282,5 +282,3 @@ def read_frame(data: bytes | memoryview) -> Frame:
     if kind & 7 > max(Kind) or kind > 15:
         raise Invalid("patch holds a kind of frame that this program does not know: update it")
     return Frame(Kind(kind & 7), bool(kind & 8), check, frame_table, table_size, payload)
-
-

@@ -126,7 +126,9 @@ def _plain(plain: Plain, frame: Frame, fetch: Callable[[Span], memoryview], *, t
         assert plain.method in {MODELLED, MODELLED_FULL}
         room = bytearray(len(history) + length)
         room[: len(history)] = history
-        coder(frame.payload, twin=twin).bytes(room, plain.places(), len(history), plain.trained, int(plain.method == MODELLED_FULL))
+        coder(frame.payload, twin=twin).bytes(
+            room, plain.places(), len(history), plain.trained, int(plain.method == MODELLED_FULL)
+        )
         data = bytes(memoryview(room)[len(history) :])
     if len(data) != length:
         raise Corrupt("a frame of the patch holds fewer bytes than it says; discard the patch")
@@ -143,7 +145,9 @@ def unzstd(data: bytes, length: int, history: bytes) -> bytes:
     base = zstandard.ZstdCompressionDict(history, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if history else None
     try:
         return zstandard.ZstdDecompressor(dict_data=base, max_window_size=1 << 25).decompress(
-            data, max_output_size=length, allow_extra_data=False,
+            data,
+            max_output_size=length,
+            allow_extra_data=False,
         )
     except zstandard.ZstdError as error:
         raise Corrupt("a frame of the patch does not decompress; discard the patch") from error

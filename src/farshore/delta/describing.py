@@ -167,7 +167,9 @@ class Maker:
         data, most = self.tensor.bytes, TRIAL[self.level]
         costs = [trial(choice, data, self.fetch, most) for choice in choices]
         best = choices[costs.index(min(costs))]
-        if self.level == "max" and self.layout.rows > 1:  # what neighbours tell has to outweigh what learning them costs
+        if (
+            self.level == "max" and self.layout.rows > 1
+        ):  # what neighbours tell has to outweigh what learning them costs
             near = replace(best, flags=best.flags | 8)
             if trial(near, data, self.fetch, most) < 0.998 * min(costs):
                 return near
@@ -185,7 +187,11 @@ class Maker:
         grid, quant = GRIDS[BY_NAME[tensor.segment.dtype]], tensor.segment.quant
         if grid.kind == FLOAT:
             return 0
-        if quant is not None and len(set(quant.zero_points)) == 1 and grid.lowest <= quant.zero_points[0] < 1 << grid.bits:
+        if (
+            quant is not None
+            and len(set(quant.zero_points)) == 1
+            and grid.lowest <= quant.zero_points[0] < 1 << grid.bits
+        ):
             return quant.zero_points[0]
         return 0 if grid.is_signed else int(np.median(tensor.reals()))
 
@@ -210,7 +216,13 @@ class Maker:
             return replace(piece, source=NOTHING, at=0)
         rows_from = row_sources(self.tensor.reals().reshape(rows, cols), source.reals().reshape(base_rows, cols))
         return replace(
-            piece, rows=rows, cols=cols, order=0, source_order=0, source_rows=base_rows, gather=rows_from,
+            piece,
+            rows=rows,
+            cols=cols,
+            order=0,
+            source_order=0,
+            source_rows=base_rows,
+            gather=rows_from,
         )
 
     def _tuned(self, piece: Piece) -> Piece:
@@ -298,7 +310,9 @@ def _with_scales(part: Piece, axis: int, start: int, size: int) -> Piece:
         return Span(span.source, span.offset + 4 * start, 4 * size) if span is not None and along == axis else span
 
     return replace(
-        part, source_scale=cut(part.source_scale, part.source_axis), target_scale=cut(part.target_scale, part.target_axis)
+        part,
+        source_scale=cut(part.source_scale, part.source_axis),
+        target_scale=cut(part.target_scale, part.target_axis),
     )
 
 

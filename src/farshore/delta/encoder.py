@@ -158,7 +158,9 @@ def _code_plain(plain: Plain, data: bytes, before: bytes) -> bytes:
     if plain.method == ZSTANDARD:
         base = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if before else None
         parameters = zstandard.ZstdCompressionParameters.from_level(
-            ZSTANDARD_LEVEL, source_size=len(data) + len(before), window_log=24,
+            ZSTANDARD_LEVEL,
+            source_size=len(data) + len(before),
+            window_log=24,
             enable_ldm=len(data) + len(before) > FRAME_BYTES,
         )
         return zstandard.ZstdCompressor(compression_params=parameters, dict_data=base).compress(data)
@@ -202,7 +204,12 @@ def encode(
     plan = make_plan(view, views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch)
     yield write_header(encoder.header())
     frames = list(_coded(encoder.jobs(plan), len(view), progress, workers))
-    if level == "max" and 0 < len(view) <= MOST_WHOLE and sum(map(len, views)) <= HISTORY_BYTES and _mostly_held(plan, len(view)):
+    if (
+        level == "max"
+        and 0 < len(view) <= MOST_WHOLE
+        and sum(map(len, views)) <= HISTORY_BYTES
+        and _mostly_held(plan, len(view))
+    ):
         whole = tuple(Span(number, 0, len(base)) for number, base in enumerate(views) if len(base))
         frames = min([frames, [encoder.plain(((0, len(view)),), whole, (), keep=False)]], key=_stored_size)
     for frame in frames:

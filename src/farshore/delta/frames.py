@@ -62,7 +62,6 @@ class Plain:
     method: int
     copies: tuple[Copy, ...] = ()
 
-
     def places(self) -> NDArray[np.int64]:
         """For the kernel: the position of each span in history and ranges put together, and its address in its file."""
         spans = [*((span.offset, span.length) for span in self.history if span.length), *self.ranges]
@@ -238,7 +237,9 @@ def _copy_columns(plain: Plain) -> list[list[int]]:
     return columns
 
 
-def _copies_of(columns: list[list[int]], ranges: Sequence[tuple[int, int]], history: Sequence[Span]) -> tuple[Copy, ...]:
+def _copies_of(
+    columns: list[list[int]], ranges: Sequence[tuple[int, int]], history: Sequence[Span]
+) -> tuple[Copy, ...]:
     copies = []
     end = source_end = 0
     for shift, longer, moved, source in zip(*columns, strict=True):
@@ -393,5 +394,3 @@ def _check(piece: Piece, gap: int) -> None:
 
 def _scale_fits(piece: Piece, span: Span | None, axis: int) -> bool:
     return span is None or span.length == 4 * (1, piece.rows, piece.cols)[axis]
-
-

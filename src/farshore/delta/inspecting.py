@@ -103,4 +103,12 @@ def info(patch: ReadableBuffer) -> PatchInfo:
         size = len(frame.table) + len(frame.payload) + 16
         frames.append(FrameInfo(how, size, sum(part.length for part in parts), tuple(parts)))
     bases = tuple((named.size, named.digest.hex()) for named in header.bases)
-    return PatchInfo(LEVELS[header.level], header.target.size, header.target.digest.hex(), bases, header.memory, len(data), tuple(frames))
+    return PatchInfo(
+        LEVELS[header.level],
+        header.target.size,
+        header.target.digest.hex(),
+        bases,
+        header.memory,
+        len(data),
+        tuple(frames),
+    )

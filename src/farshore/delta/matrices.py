@@ -177,7 +177,9 @@ def join_planes(piece: Piece, planes: bytes | memoryview, fetch: Fetch) -> bytes
     """The opposite of :func:`split_planes`."""
     grid = GRIDS[piece.dtype]
     kind = patterns(grid, b"", 0).dtype
-    bits = np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(kind.itemsize, piece.count).T).view(kind).ravel()
+    bits = (
+        np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(kind.itemsize, piece.count).T).view(kind).ravel()
+    )
     base = _base_patterns(piece, fetch)
     if base is not None:
         bits = (bits >> kind.type(1)) ^ (kind.type(0) - (bits & kind.type(1)))
@@ -191,4 +193,3 @@ def join_planes(piece: Piece, planes: bytes | memoryview, fetch: Fetch) -> bytes
 def planes_length(piece: Piece) -> int:
     """Bytes of a piece's planes."""
     return piece.count * max(1, GRIDS[piece.dtype].bits // 8)
-

@@ -42,7 +42,11 @@ class Plan:
 
 
 def make_plan(
-    target: memoryview, bases: Sequence[memoryview], maps: tuple[SegmentMap, Sequence[SegmentMap]], level: str, fetch: Fetch
+    target: memoryview,
+    bases: Sequence[memoryview],
+    maps: tuple[SegmentMap, Sequence[SegmentMap]],
+    level: str,
+    fetch: Fetch,
 ) -> Plan:
     """Decide for every byte of the target.
 
@@ -54,7 +58,11 @@ def make_plan(
 
     """
     wanted = tensors_of(KEPT, target, maps[0])
-    held = [tensor for number, (base, m) in enumerate(zip(bases, maps[1], strict=True)) for tensor in tensors_of(number, base, m)]
+    held = [
+        tensor
+        for number, (base, m) in enumerate(zip(bases, maps[1], strict=True))
+        for tensor in tensors_of(number, base, m)
+    ]
     equal = same(wanted, held)
     # A small equal tensor costs less as a run in the plain bytes than as an entry in a table.
     plain = {t for t in equal if t.segment.length < LEAST_TENSOR_COPY}
@@ -67,7 +75,9 @@ def make_plan(
     history = [
         Span(number, offset, length)
         for number, base in enumerate(bases)
-        for offset, length in _gaps(len(base), [(t.segment.offset, t.segment.length) for t in held if t.file == number and t not in plain_held])
+        for offset, length in _gaps(
+            len(base), [(t.segment.offset, t.segment.length) for t in held if t.file == number and t not in plain_held]
+        )
     ]
     if sum(length for _, length in rest) > LARGE_REST:
         found, rest = _moved_rest(target, bases, rest)
@@ -93,7 +103,14 @@ def make_plan(
         pieces.sort(key=lambda piece: piece.offset)
     copies.sort(key=lambda copy: copy.offset)
     copies, rest, history = _absorbed(target, bases, copies, rest, history)
-    return Plan(_merged(copies), tuple(tuple(stage) for stage in stages), tuple(others), tuple(rest), tuple(history), tuple(again.values()))
+    return Plan(
+        _merged(copies),
+        tuple(tuple(stage) for stage in stages),
+        tuple(others),
+        tuple(rest),
+        tuple(history),
+        tuple(again.values()),
+    )
 
 
 def _repeated(changed: Sequence[Tensor]) -> tuple[dict[Tensor, Copy], set[Tensor]]:
@@ -114,7 +131,11 @@ def _repeated(changed: Sequence[Tensor]) -> tuple[dict[Tensor, Copy], set[Tensor
 
 
 def _absorbed(
-    target: memoryview, bases: Sequence[memoryview], copies: list[Copy], rest: list[tuple[int, int]], history: list[Span]
+    target: memoryview,
+    bases: Sequence[memoryview],
+    copies: list[Copy],
+    rest: list[tuple[int, int]],
+    history: list[Span],
 ) -> tuple[list[Copy], list[tuple[int, int]], list[Span]]:
     """Plain ranges that are equal between two copies of one shift become copies, and leave the history as well."""
     starts = {copy.offset: copy.span for copy in copies}
@@ -122,7 +143,12 @@ def _absorbed(
     left, taken = [], set()
     for offset, length in rest:
         before, after = ends.get(offset), starts.get(offset + length)
-        if before and after and before.source == after.source and before.offset + before.length + length == after.offset:
+        if (
+            before
+            and after
+            and before.source == after.source
+            and before.offset + before.length + length == after.offset
+        ):
             span = Span(before.source, before.offset + before.length, length)
             held = bases[span.source][span.offset : span.offset + length]
             if held == target[offset : offset + length]:
@@ -223,5 +249,3 @@ def _window(history: Sequence[Span], centre: int) -> tuple[Span, ...]:
             chosen.append(Span(span.source, span.offset + start, end - start))
         at += span.length
     return tuple(chosen)
-
-

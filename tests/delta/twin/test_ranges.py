@@ -26,7 +26,10 @@ def test_what_is_written_is_read(script):
     stream = writer.finish()
     reader = Reader(stream)
     assert [getattr(reader, kind)(0, n) for kind, _, n in script] == [value for _, value, _ in script]
-    bits = sum(math.log2(n) if kind == "uniform" else -math.log2((n if value else 65536 - n) / 65536) for kind, value, n in script)
+    bits = sum(
+        math.log2(n) if kind == "uniform" else -math.log2((n if value else 65536 - n) / 65536)
+        for kind, value, n in script
+    )
     assert len(stream) <= bits / 8 + 2
 
 

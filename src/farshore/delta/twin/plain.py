@@ -66,11 +66,19 @@ class _Pointer:
 
 class _Bytes:
     def __init__(
-        self, coder: Writer | Reader, data: bytearray, places: Sequence[Sequence[int]], history: int, trained: int, level: int
+        self,
+        coder: Writer | Reader,
+        data: bytearray,
+        places: Sequence[Sequence[int]],
+        history: int,
+        trained: int,
+        level: int,
     ) -> None:
         self.c, self.d, self.n = coder, data, len(data)
         self.contexts = 16 if level else 8
-        buckets = _power_above((self.n - (history - trained)) * 2 * self.contexts, 1 << 10, 1 << 18 if level else 1 << 16)
+        buckets = _power_above(
+            (self.n - (history - trained)) * 2 * self.contexts, 1 << 10, 1 << 18 if level else 1 << 16
+        )
         self.mask = buckets - 1
         self.buckets: dict[int, list[int]] = {}  # check, then fifteen counters
         self.recent_mask = _power_above(self.n, 1 << 10, 1 << 20) - 1

@@ -149,7 +149,11 @@ class Grid:
         e = (bits >> 52) - 1023 + self.bias
         most = (self.half << self.shift) - 1
         if e <= 0:
-            index = 0 if self.bias == 1023 else int((-x if negative else x) * math.ldexp(1.0, self.bias + self.mantissa - 1))
+            index = (
+                0
+                if self.bias == 1023
+                else int((-x if negative else x) * math.ldexp(1.0, self.bias + self.mantissa - 1))
+            )
         else:
             index = e << self.mantissa | (bits & ((1 << 52) - 1)) >> (52 - self.mantissa)
         index = min(index, most) >> self.shift
@@ -325,7 +329,9 @@ class Matrix:
             size = abs(self.base) if self.based else self.rate[3]
             q = quantised(log2(size / self.mean[3] + 1e-6), 16.0, 128) + 64
             if self._flag(self.m.zero, q, int(value in {zero, minus})):
-                negative = not self.grid.integer and self._flag(self.m.zero_sign, int(self.base < 0.0), int(value == minus))
+                negative = not self.grid.integer and self._flag(
+                    self.m.zero_sign, int(self.base < 0.0), int(value == minus)
+                )
                 return minus if negative else zero
         if self.flags & FLAG_EQUAL:
             q = min(r.equal, 7) * 8 + min(self.equal_column, 7)
