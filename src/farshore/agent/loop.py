@@ -35,13 +35,12 @@ from farshore.store.slots import Slots
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, once: bool = False, apply: Apply | None = patches.apply) -> None:
+def run(settings: Settings, *, once: bool = False) -> None:
     """Be this device's agent until stopped by Ctrl-C or SIGTERM.
 
     Args:
         settings: of this device.
         once: do all that can be done now, then return; for cron and tests.
-        apply: decodes patches; None to fetch everything whole.
 
     Raises:
         NotFound: not enrolled.
@@ -50,6 +49,7 @@ def run(settings: Settings, *, once: bool = False, apply: Apply | None = patches
 
     """
     who = identity.load(settings)
+    apply = patches.apply if patches.usable() else None
     with _alone(settings), _stoppable():
         link = HttpLink(settings.hub or who.hub, who.credential, settings.ca)
         agent = build(settings, who, link, SystemClock(), random.Random(), apply=apply)  # noqa: S311 - jitter

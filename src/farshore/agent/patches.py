@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
+import farshore
 from farshore.store.views import pieces, view
 
 MEMORY = 192
 """MiB that a patch may ask for: the format's 64 and the largest block of rows that an encoder makes fit in it."""
+
+
+def usable() -> bool:
+    """Whether patches are worth fetching here: without the kernel, applying one takes longer than most links take for the whole.
+
+    Looks for the kernel's file only: importing it would bring numpy along.
+    """
+    return PathFinder.find_spec("_kernel", [str(Path(farshore.__file__).parent / "delta")]) is not None
 
 
 def apply(patch: Path, bases: Sequence[Path]) -> Iterator[bytes]:

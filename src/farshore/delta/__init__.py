@@ -5,5 +5,6 @@ from __future__ import annotations
 from farshore.delta.decoder import decode
 from farshore.delta.encoder import encode
 from farshore.delta.inspecting import PatchInfo, info
+from farshore.delta.kernel import COMPILED
 
-__all__ = ["PatchInfo", "decode", "encode", "info"]
+__all__ = ["COMPILED", "PatchInfo", "decode", "encode", "info"]

@@ -11,6 +11,9 @@ try:
 except ImportError:  # built without a compiler
     _kernel = None
 
+COMPILED = _kernel is not None
+"""Whether the kernel is here. Its twin is exact and some hundred times slower: for proof and rescue, not for daily work."""
+
 Spec = tuple[int, int, int, int, int, float, int, int, int, int, int, int, float, float, float]
 """kind, bits, mantissa, bias, shift, zero, rows, cols, period, flags, joints, detail, scale, size, prior."""
 

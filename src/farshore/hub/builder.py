@@ -16,7 +16,7 @@ from msgspec import Struct, json
 
 from farshore import delta, formats
 from farshore.core.digest import Digest, Hasher
-from farshore.core.errors import FarshoreError
+from farshore.core.errors import FarshoreError, Unavailable
 from farshore.hub import kinship
 from farshore.store.views import pieces, view
 
@@ -79,6 +79,8 @@ def build(job: Job) -> Result:
         FarshoreError: the files cannot be read or coded.
 
     """
+    if not delta.COMPILED:
+        raise Unavailable("Farshore was installed without a C compiler: reinstall it with one to build patches")
     target, views = view(Path(job.target)), [view(Path(one.path)) for one in job.candidates]
     chosen = list(range(job.near))
     if len(views) > job.near or job.near > 1:  # there is something to choose
