@@ -18,6 +18,7 @@ from farshore.cli.thin_link import ThinLink
 from farshore.cli.world import World, assets, wait_for
 from farshore.core import digest as digests
 from farshore.core import documents, wire
+from farshore.serve.memory import held
 
 ROUNDS = 200
 
@@ -98,13 +99,7 @@ def main():
         edge = world.add_device("edge", {})
         wait_for(lambda: world.hub.device("edge").get("seen") is not None, 30, "the agent syncs")
         time.sleep(1)
-        print(f"\nidle agent: {pss(edge.agent.pid) / 1e6:.1f} MB (proportional set size)")
-
-
-def pss(pid):
-    """Proportional set size of a process in bytes (Linux)."""
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+        print(f"\nidle agent: {held(edge.agent.pid) / 1e6:.1f} MB (proportional set size)")
 
 
 if __name__ == "__main__":

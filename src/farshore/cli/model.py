@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from farshore.formats import ModelInfo, Recognition
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-LINEAGE = ("parent", "operation", "run", "dataset", "commit")
 
 
 @click.group()

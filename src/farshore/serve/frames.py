@@ -19,7 +19,6 @@ from farshore.core.errors import Corrupt, FarshoreError, Unavailable, from_code
 
 HEAD = struct.Struct("<II")
 MAX_MESSAGE = 1 << 20
-MAX_BODY = 1 << 30
 MAX_ANSWER = 64 << 20
 
 Drawing = Literal["jpeg", "png"]
