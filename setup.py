@@ -9,7 +9,10 @@ setup(
         Extension(
             "farshore.delta._kernel",
             sources=["src/farshore/delta/_kernel.c"],
-            depends=[f"src/farshore/delta/{name}.h" for name in ("_coder", "_values", "_bytes")],
+            depends=[
+                f"src/farshore/delta/{name}.h"
+                for name in ("_coder", "_grids", "_channels", "_joint", "_tree", "_values", "_bins", "_quick", "_bytes")
+            ],
             # The same bits on every machine: no fused multiply-add, no reordering of sums.
             extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fno-fast-math"],
             py_limited_api=True,

@@ -27,8 +27,12 @@ WITHOUT: dict[str, Change] = {
     "all": lambda piece: piece,
     "joint rows": lambda piece: replace(piece, joints=0),
     "neighbours": lambda piece: replace(piece, flags=piece.flags & ~8),
+    "channels": lambda piece: replace(piece, flags=piece.flags & ~32, own=0, kin=()),
     "flags": lambda piece: replace(piece, flags=piece.flags & ~6),
-    "detail": lambda piece: replace(piece, detail=0),
+    "detail": lambda piece: replace(piece, detail=min(piece.detail, 1)),
+    "tree": lambda piece: replace(
+        piece, detail=int(GRIDS[piece.dtype].bits > 32), flags=piece.flags & ~32, own=0, kin=()
+    ),
     "scales": lambda piece: replace(piece, source_scale=None, source_axis=0, target_scale=None, target_axis=0),
     "base": lambda piece: Piece(
         piece.offset,

@@ -6,6 +6,8 @@ import stat
 import pytest
 from tests.cli.conftest import Shell
 
+from farshore.cli import patch
+
 
 @pytest.fixture
 def farshore(monkeypatch, capsys):
@@ -51,6 +53,15 @@ def test_what_is_made_applies(farshore, models, tmp_path, level):
     assert stat.S_IMODE(out.stat().st_mode) == 0o644
 
 
+@pytest.mark.parametrize(
+    ("rate", "slower", "level"),
+    [(64_000, 4, "default"), (1_000, 4, "max"), (1e9, 1, "fast"), (64_000, 100, "fast"), (1e9, 1e-9, "max")],
+)
+def test_the_soonest_level_by_link_and_device(rate, slower, level):
+    costs = {"fast": (1_000_000, 0.01), "default": (800_000, 0.5), "max": (780_000, 2.0)}
+    assert patch.soonest(costs, rate, slower) == level
+
+
 def test_auto_weighs_bytes_against_seconds(farshore, models, tmp_path):
     a, _, b = models
     slow = farshore.ok("patch", "make", a, b, "-o", tmp_path / "1", "--level", "auto", "--rate", "10B", "--json")
@@ -92,6 +103,19 @@ def test_info_says_where_the_bytes_go(farshore, models, tmp_path):
     assert sum(frame["target_bytes"] for frame in found["frames"]) == b.stat().st_size
     assert sum(frame["size"] for frame in found["frames"]) < found["size"] + 16 * len(found["frames"])
     assert [base[0] for base in found["bases"]] == [a.stat().st_size]
+    assert "about bytes" in told
+
+
+def test_info_with_the_base_says_what_each_tensor_cost(farshore, models, tmp_path):
+    a, b, other = models
+    farshore.ok("patch", "make", a, b, "-o", tmp_path / "p")
+    told = farshore.ok("patch", "info", tmp_path / "p", "--base", a, "--target", b)
+    assert "about bytes" not in told
+    assert "float32" in told
+    found = json.loads(farshore.ok("patch", "info", tmp_path / "p", "--base", a, "--json"))
+    assert found["exact"]
+    assert sum(part["cost"] for frame in found["frames"] for part in frame["parts"]) <= found["size"]
+    assert farshore("patch", "info", tmp_path / "p", "--base", other)[0] == 2
 
 
 def test_what_is_there_is_not_written_over(farshore, models, tmp_path):
@@ -175,9 +199,29 @@ def test_bench_compares_exact_sizes(farshore, models, tmp_path):
     farshore.ok("patch", "make", a, b, "-o", patch, "--level", "max")
     assert rows[0]["ours"]["max"]["size"] == patch.stat().st_size
     assert rows[0]["best"] == min(
-        rows[0]["others"][name] for name in rows[0]["others"] if name not in ("zip", "(xz lp=2)")
+        rows[0]["others"][name] for name in rows[0]["others"] if name not in ("zip", "(xz lp=2)", "chunks")
     )
+    assert rows[1]["kind"] == "no base"
     table = farshore.ok("patch", "bench", tmp_path / "pairs", "--cache", cache, "--only", "moved", "--level", "fast")
     assert "moved" in table
     assert "geometric mean" in table
+    assert "fast: larger than the smallest of the others by over 200 bytes:" in table
     assert not any(line.startswith("new") for line in table.splitlines())
+
+
+def test_the_tables_of_bench_fit_a_terminal(farshore, models, tmp_path):
+    """A hundred columns, however long a name and however large a model of a few megabytes."""
+    from farshore.cli.pairs import Measured, Patched
+    from farshore.cli.rivals import tools
+
+    row = Measured(
+        "ft_det_unf_to_folded_small", "other precision, same weights", 3_778_192, 3_724_900,
+        dict.fromkeys([*tools(), "xdelta3", "brotli 11", "bsdiff*"], 3_394_071), dict.fromkeys(patch.LEVELS, Patched(2_406_510, 13.8, 189.5)),
+    )  # fmt: skip
+    levels = tuple(reversed(patch.LEVELS))
+    for show in (patch._print_sizes, patch._print_speeds, patch._print_means):
+        show([row], levels)
+    patch._print_rivals([row])
+    out = farshore._capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 100
+    assert "3394071" in out

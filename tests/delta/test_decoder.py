@@ -195,6 +195,60 @@ def test_small_hostile_patches_cost_little():
     assert time.process_time() - start < 60  # a bound, not a speed
 
 
+NOTHING_CODED = frame(Kind.BYTES, plain_table(Plain((), (Span(0, 0, len(HELD)),), 0, 0)))
+"""A frame that looks back on much and makes nothing."""
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param([NOTHING_CODED] * (1 << 14), id="history"),
+        pytest.param([frame(Kind.BYTES, plain_table(Plain((), (), 0, 0)) + bytes(1 << 16))] * 20, id="tables"),
+        pytest.param([frame(Kind.COPY, copies_table(tuple(Copy(k, Span(0, 0, 1)) for k in range(1 << 13))))], id="entries"),
+        pytest.param([frame(Kind.BYTES, plain_table(Plain(((0, 1 << 22),), (), 0, 3)))], id="bytes"),
+        pytest.param([frame(Kind.VALUES, pieces_table(tuple(Piece(k << 21, 0, 1, 1 << 19) for k in range(3))))], id="values"),
+    ],
+)  # fmt: skip
+def test_small_patches_cannot_ask_for_much_work(flood):
+    patch = handmade(HELD[:10], [HELD], flood)
+    assert len(patch) < 1 << 20
+    with pytest.raises(TooLarge, match="more work"):
+        whole(patch, [HELD])
+
+
+def test_ranges_that_wait_take_memory_too():
+    target = bytes(9000)
+    copies = tuple(Copy(k, Span(0, 0, 1)) for k in range(1, len(target)))
+    frames = [
+        frame(Kind.COPY, copies_table(copies), check=crc(target[1:])),
+        frame(Kind.COPY, copies_table((Copy(0, Span(0, 0, 1)),)), check=crc(target[:1])),
+    ]
+    held = bytes(1 << 20)
+    assert whole(handmade(target, [held], frames, memory=3), [held]) == target
+    with pytest.raises(Invalid, match="memory"):
+        whole(handmade(target, [held], frames, memory=2), [held])
+
+
+@pytest.mark.parametrize("claimed", [0, 9, 11, 1 << 20, 1 << 50])
+def test_a_payload_that_claims_another_length_costs_nothing(claimed):
+    """Zstandard's own header would be believed before the table, and memory taken for it."""
+    content = claimed.to_bytes(8, "little")
+    payload = b"\x28\xb5\x2f\xfd\xe0" + content + b"\x51\x00\x00" + HELD[:10]  # one raw block of ten bytes
+    frames = [frame(Kind.BYTES, plain_table(Plain(((0, 10),), (), 0, 1)), payload, crc(HELD[:10]))]
+    with pytest.raises(Corrupt, match="number of bytes"):
+        whole(handmade(HELD[:10], [], frames), [])
+    honest = payload.replace(content, (10).to_bytes(8, "little"))
+    frames = [frame(Kind.BYTES, plain_table(Plain(((0, 10),), (), 0, 1)), honest, crc(HELD[:10]))]
+    assert whole(handmade(HELD[:10], [], frames), []) == HELD[:10]
+
+
+def test_kept_ranges_are_counted():
+    kept = Kept()
+    kept.add([(k, b"x") for k in range(1 << 16)])
+    with pytest.raises(TooLarge):
+        kept.add([(1 << 16, b"x")])
+
+
 def test_kept_bytes_are_found_where_they_are():
     kept = Kept()
     kept.add([(10, b"abcdef"), (100, b"xyz"), (50, Span(0, 0, 4))])

@@ -55,7 +55,9 @@ def test_a_narrow_float_in_a_wide_one_drops_its_zero_bits():
     assert only((base * 2 + np.float32(0.25)).astype(np.float16).astype(np.float32), base).shift >= 13
 
 
-def test_dead_channels_get_one_more_distribution():
+def test_dead_channels_are_flagged_for_the_quick_model():
     dead = trained({"w": WEIGHTS})["w"] * np.where(np.arange(32) % 2, 1, 1e-12).astype(np.float32)[:, None, None, None]
-    assert only(dead, WEIGHTS).detail == 1
-    assert only(dead, WEIGHTS, "max").detail == 2
+    assert (only(dead, WEIGHTS).detail, only(dead, WEIGHTS).flags & 16) == (0, 16)
+    assert (only(dead, WEIGHTS, "max").detail, only(dead, WEIGHTS, "max").flags & 16) == (2, 0)
+    assert only(trained({"w": WEIGHTS})["w"], WEIGHTS).flags & 16 == 0
+    assert only(dead[:8], WEIGHTS[:8]).detail == 1

@@ -27,6 +27,7 @@ from farshore.delta.frames import (
     read_plain,
     source_span,
 )
+from farshore.delta.kin import Kin
 
 gaps = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 900)), max_size=12)
 
@@ -65,6 +66,14 @@ def test_copies_that_fill_holes_cost_next_to_nothing():
     assert full <= bare + 8
 
 
+def test_ranges_side_by_side_are_passed_over_at_once():
+    """Many copies among many adjacent ranges: neither deep nor slow."""
+    ranges = tuple((k, 1) for k in range(30_000))
+    copies = tuple(Copy(40_000 + k, Span(0, k, 1)) for k in range(30_000))
+    plain = Plain(ranges, (), 0, 0, copies)
+    assert read_plain(Reader(plain_table(plain))) == plain
+
+
 PIECE = Piece(100, 0, 16, 9, source=0, at=40, scale=-7, size=-3, flags=6, joints=2, model=1)
 PIECES = (
     PIECE,
@@ -83,6 +92,16 @@ def test_pieces_come_back():
     assert read_pieces(Reader(pieces_table(()))) == ()
 
 
+def test_references_to_other_matrices_come_back():
+    known = replace(PIECE, flags=32, own=3)
+    pieces = (
+        known,
+        PIECES[1],
+        replace(known, offset=5000, cols=16, own=0, kin=(Kin(1, False, 0, 9), Kin(1, True, 7, 5))),
+    )
+    assert read_pieces(Reader(pieces_table(pieces))) == pieces
+
+
 def test_where_a_source_is():
     assert source_span(PIECE) == Span(0, 40, 16 * 9 * 4)
     assert source_span(PIECES[2]) == Span(0, 0, 5 * 2 * 4)
@@ -93,11 +112,11 @@ def test_where_a_source_is():
     "wrong",
     [
         {"rows": 0}, {"cols": MOST_VALUES + 1}, {"rows": MOST_VALUES, "cols": 2}, {"order": 2}, {"shift": 24},
-        {"flags": 1}, {"flags": 16}, {"joints": 4}, {"rows": MOST_JOINT + 1, "cols": 1}, {"model": 8}, {"scale": 121},
+        {"flags": 1}, {"flags": 16}, {"flags": 64}, {"flags": 32, "own": 16}, {"flags": 32, "kin": (Kin(1, True, 0, 1),)}, {"flags": 32, "rows": 3}, {"joints": 4}, {"rows": MOST_JOINT + 1, "cols": 1}, {"model": 8}, {"scale": 121},
         {"size": -121}, {"prior": 9}, {"source": 16}, {"source": -3}, {"source_axis": 3}, {"factor": -1}, {"at": -1},
         {"gather": (0,)}, {"gather": tuple([0] * 15 + [3]), "source_rows": 3}, {"folds": 3}, {"zero": 1 << 33},
         {"source_scale": Span(0, 0, 4), "source_axis": 1}, {"partner": Span(0, 0, 4)}, {"dtype": 10, "order": 1},
-        {"source_dtype": 10, "source_order": 1}, {"dtype": 5, "zero": -1},
+        {"source_dtype": 10, "source_order": 1}, {"dtype": 5, "zero": -1}, {"detail": 0, "dtype": 3}, {"detail": 0, "flags": 32},
     ],
 )  # fmt: skip
 def test_pieces_outside_the_format_are_refused(wrong):

@@ -71,7 +71,17 @@ def encoded(twin, matrices):
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize(
     "shape",
-    [(8, 20, 1, 1, 1), (8, 20, 1, 1, 0), (8, 20, 7, 3, 2), (1, 60, 1, 0, 1), (5, 12, 8, 2, 1), (4, 15, 15, 0, 1)],
+    [
+        (8, 20, 1, 1, 1),
+        (8, 20, 1, 1, 0),
+        (8, 20, 7, 3, 2),
+        (1, 60, 1, 0, 1),
+        (5, 12, 8, 2, 1),
+        (4, 15, 15, 0, 1),
+        (6, 40, 31, 1, 0),
+        (1, 300, 8, 0, 0),
+        (12, 20, 9, 1, 0),
+    ],
 )
 def test_both_code_values_to_the_same_bits(name, shape):
     rows, cols, flags, joints, detail = shape
@@ -80,7 +90,7 @@ def test_both_code_values_to_the_same_bits(name, shape):
     values = base * 1.01 + rng.normal(size=rows * cols) * (0.01 if grid[0] else 2)
     values[::9] = 0
     u = indices(grid, values)
-    described = spec(grid, rows, cols, flags, joints, detail)
+    described = spec(grid, rows, cols, flags, joints, max(detail, grid == F64))
     matrices = [(u, base, 0, described), (u, np.zeros(len(u)), 1, described), (u[::-1].copy(), base, 0, described)]
     stream = encoded(twin=False, matrices=matrices)
     assert encoded(twin=True, matrices=matrices) == stream
@@ -92,19 +102,100 @@ def test_both_code_values_to_the_same_bits(name, shape):
             assert (found == expected).all()
 
 
+CHANNELS = [  # rows, columns, own share, references: inputs and outputs, from a channel on, beyond what there is
+    (6, 24, (9, *[0] * 12)),
+    (8, 24, (0, 1, 1, 0, 13, 2, 0, 2, 2, *[0] * 4)),
+    (5, 42, (3, 1, 0, 2, 9, 2, 0, 8, 5, 3, 1, 0, 1)),
+    (8, 42, (3, 1, 1, 0, 9, 9, 0, 8, 5, 2, 0, 4, 1)),
+]
+
+
+@needs_kernel
+@pytest.mark.parametrize("name", ["f32", "f16", "i8"])
+@pytest.mark.parametrize("flags", [32, 33, 47])
+def test_both_see_the_same_channels(name, flags):
+    grid, rng = GRIDS[name], np.random.default_rng(11)
+    matrices = []
+    for rows, cols, kin in CHANNELS:
+        base = rng.normal(size=rows * cols) * (1 if grid[0] else 20)
+        u = indices(grid, base * 1.01 + rng.normal(size=rows * cols) * (0.01 if grid[0] else 2))
+        matrices.append((u, base, spec(grid, rows, cols, flags, 2), kin))
+    streams = []
+    for twin in (False, True):
+        writer = coder(twin=twin)
+        for u, base, described, kin in matrices:
+            writer.values(u.copy(), base, 0, described, kin)
+        streams.append(writer.finish())
+    assert streams[0] == streams[1]
+    for twin in (False, True):
+        reader = coder(streams[0], twin=twin)
+        for u, base, described, kin in matrices:
+            found = np.zeros_like(u)
+            reader.values(found, base, 0, described, kin)
+            assert (found == u).all()
+
+
+@pytest.mark.parametrize("twin", BOTH)
+def test_the_memory_of_a_stream_is_bounded(twin):
+    """More matrices than are remembered: the oldest make room, and a reference to them is one to nothing."""
+    rng = np.random.default_rng(5)
+    base = rng.normal(size=16)
+    u = indices(F32, base + 0.01 * rng.normal(size=16))
+    sizes = []
+    for back in (64, 65):
+        writer = coder(twin=twin)
+        for _ in range(66):
+            writer.values(u.copy(), base, 0, spec(F32, 4, 4, 33))
+        writer.values(u.copy(), base, 0, spec(F32, 4, 4, 33), (0, back, 1, 0, 15, *[0] * 8))
+        sizes.append(writer.finish())
+    plain = coder(twin=twin)
+    for _ in range(67):
+        plain.values(u.copy(), base, 0, spec(F32, 4, 4, 33))
+    assert sizes[0] != sizes[1]
+    assert sizes[1] == plain.finish()
+
+
+@needs_kernel
+def test_what_moves_together_costs_less_when_channels_are_known():
+    """The second matrix has the first one's outputs as its inputs, and they go in pairs."""
+    rng = np.random.default_rng(8)
+    first = np.tile(rng.normal(size=(32, 40)), (2, 1)) + 0.1 * rng.normal(size=(64, 40))
+    base = rng.normal(size=(16, 64))
+    changed = base + 0.001 * rng.normal(size=(16, 200)) @ (first @ rng.normal(size=(40, 200))).T
+    sizes = []
+    for share in (0, 15):
+        writer = coder()
+        writer.values(indices(F32, first.T.ravel()), np.zeros(first.size), 1, spec(F32, 64, 40, 32, scale=1.0))
+        before = writer.size
+        u, a = indices(F32, changed.T.ravel()), np.ascontiguousarray(base.T).ravel()
+        writer.values(u, a, 0, spec(F32, 16, 64, 33, scale=2.0**-4), (0, share // 15, 0, 0, share, *[0] * 8))
+        sizes.append(writer.size - before)
+    assert sizes[1] < 0.98 * sizes[0]
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("rows", "cols", "period"), [(3, 24, 1), (8, 3, 1), (1025, 8, 1), (4, 520, 1), (8, 1040, 2), (4, 516, 129)]
+)
+def test_matrices_that_have_no_channels_are_refused(rows, cols, period):
+    described = (*F32, rows, cols, period, 33, 0, 2, 0.25, 1.0, 0.25)
+    with pytest.raises(ValueError, match="does not fit"):
+        coder().values(np.zeros(rows * cols, np.uint64), np.zeros(rows * cols), 0, described)
+
+
 @needs_kernel
 @settings(max_examples=25, deadline=None)
 @given(
-    grid=st.sampled_from(list(GRIDS.values())), seed=st.integers(0, 2**32), flags=st.sampled_from([0, 1, 3, 5, 7, 8, 15]),
+    grid=st.sampled_from(list(GRIDS.values())), seed=st.integers(0, 2**32), flags=st.sampled_from([0, 1, 3, 5, 7, 8, 15, 16, 31]), detail=st.integers(0, 2),
     joints=st.integers(0, 3), scale=st.integers(-100, 100), wild=st.booleans(),
 )  # fmt: skip
-def test_any_indices_and_bases_come_back(grid, seed, flags, joints, scale, wild):
+def test_any_indices_and_bases_come_back(grid, seed, flags, detail, joints, scale, wild):
     rng = np.random.default_rng(seed)
     rows, cols = int(rng.integers(1, 6)), int(rng.integers(1, 8))
     u = rng.integers(0, 2 ** grid[1], rows * cols, dtype=np.uint64, endpoint=False)
     base = rng.normal(size=rows * cols) * (1e30 if wild else 1)
     base = np.clip(base, -1e30, 1e30)
-    described = spec(grid, rows, cols, flags, joints, 2, 2.0**scale, 2.0**-scale)
+    described = spec(grid, rows, cols, flags, joints, max(detail, grid == F64), 2.0**scale, 2.0**-scale)
     streams = [encoded(twin, [(u, base, 2, described)]) for twin in (False, True)]
     assert streams[0] == streams[1]
     found = np.zeros_like(u)
@@ -187,7 +278,7 @@ def test_descriptions_that_do_not_fit_are_refused(twin):
         spec((2, 8, 0, 0, 0, 0.0), 2, 3), spec((1, 65, 23, 127, 0, 0.0), 2, 3), spec((1, 32, 0, 127, 0, 0.0), 2, 3),
         spec((1, 32, 60, 127, 0, 0.0), 2, 3), spec((1, 32, 23, 0, 0, 0.0), 2, 3), spec((1, 32, 23, 127, -1, 0.0), 2, 3),
         spec((0, 8, 0, 0, 3, 0.0), 2, 3), spec((0, 8, 0, 0, 0, -1.0), 2, 3), spec(F32, 2, 3, joints=4), spec(F32, 2, 3, joints=-1),
-        spec(F32, 2, 3, scale=0.0), spec(F32, 2, 3, size=float("inf")), spec(F32, 2, 3, prior=float("nan")), spec(F32, -2, -3),
+        spec(F32, 2, 3, scale=0.0), spec(F32, 2, 3, size=float("inf")), spec(F32, 2, 3, prior=float("nan")), spec(F32, -2, -3), spec(F64, 2, 3, detail=0),
     ],
 )  # fmt: skip
 def test_the_kernel_checks_every_number(wrong):

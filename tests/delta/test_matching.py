@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import tracemalloc
 
+import numpy as np
+import pytest
+
+from farshore.delta import matching
 from farshore.delta.frames import KEPT, Span
 from farshore.delta.matching import kin, modelled, moved, row_sources, same, tensors_of
 from farshore.formats import Role, Segment, segment
@@ -80,3 +84,32 @@ def test_moved_ranges_are_found_and_true():
 def test_nothing_moved_is_nothing():
     assert list(moved(memoryview(b""), [memoryview(b"")], 256)) == []
     assert list(moved(memoryview(bytes(100)), [], 256)) == []
+
+
+def test_more_anchors_than_are_remembered_are_chosen_more_sparsely(monkeypatch):
+    monkeypatch.setattr(matching, "MOST_ANCHORS", 1000)
+    base = np.random.default_rng(4).bytes(1 << 20)
+    target = base[700_001:] + base[:700_001]
+    assert list(moved(memoryview(target), [memoryview(base[:300_000]), memoryview(base[300_000:])], 256)) == [
+        (0, Span(1, 400_001, len(base) - 700_001)),
+        (len(base) - 700_001, Span(0, 0, 300_000)),
+        (len(base) - 400_001, Span(1, 0, 400_001)),
+    ]
+
+
+@pytest.mark.parametrize("content", ["random", "zeros", "mostly zeros"])
+def test_memory_does_not_grow_with_the_bytes(content):
+    size = 4 << 20
+    base = (
+        np.random.default_rng(5).integers(0, 256, size, np.uint8) if content == "random" else np.zeros(size, np.uint8)
+    )
+    if content == "mostly zeros":
+        for k in range(8):
+            base[k::97] = np.random.default_rng(k).integers(0, 256, len(base[k::97]))
+    target = np.roll(base, size // 3)
+    tracemalloc.start()
+    found = list(moved(memoryview(target), [memoryview(base)], 256))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(span.length for _, span in found) > 0.99 * size
+    assert peak < 16 << 20, f"{peak >> 20} MiB for {size >> 20} MiB"

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
-from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES, Reader
+from farshore.delta import decode, encode, planning
+from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES, MOST_KEPT, Reader
 from farshore.delta.encoder import Encoder
-from farshore.delta.frames import MOST_VALUES, NOTHING, Span, pieces_table, read_pieces
-from farshore.delta.planning import frames_of, make_plan, rest_frames
-from farshore.formats import segment
+from farshore.delta.frames import KEPT, MOST_VALUES, NOTHING, Copy, Span, pieces_table, read_pieces
+from farshore.delta.matching import Tensor
+from farshore.delta.planning import Reach, frames_of, make_plan, rest_frames
+from farshore.formats import Role, Segment, segment
 
 from .conftest import network, safetensors, trained
 
@@ -84,3 +87,54 @@ def test_rest_is_grouped_within_the_limits(gaps, lengths):
     for group, looked_back in groups:
         assert sum(size for _, size in group) <= FRAME_BYTES
         assert sum(span.length for span in looked_back) <= HISTORY_BYTES
+
+
+@pytest.mark.parametrize("level", ["fast", "default"])
+@pytest.mark.parametrize("held", [10, (9 << 20) // 8], ids=["coded", "copied"])
+def test_scales_among_more_plain_bytes_than_are_kept(level, held):
+    """A frame refers to a scale only where it is kept, or in the base where it was copied."""
+    rng = np.random.default_rng(3)
+    plain = rng.integers(-(1 << 60), 1 << 60, (9 << 20) // 8)
+    before = np.clip(rng.normal(size=(64, 256)) * 30, -127, 127).astype(np.int8)
+    after = np.clip(before * 1.1 + rng.normal(size=before.shape), -127, 127).astype(np.int8)
+
+    def model(values, scale, plain):
+        tensors = {"plain": plain, "w": values, "w_scale": np.float32(scale), "w_zero": np.int8(0)}
+        node = helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["y"])
+        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, values.shape)]
+        made = [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()]
+        return helper.make_model(helper.make_graph([node], "g", [], outputs, made)).SerializeToString()
+
+    target, base = model(after, 0.011, plain), model(before, 0.01, plain[:held])
+    patch = b"".join(encode(target, [base], level=level))
+    assert b"".join(decode(patch, [base])) == target
+
+
+def test_no_more_is_kept_than_the_format_allows():
+    def tensor(offset, length):
+        return Tensor(KEPT, memoryview(bytes(1)), Segment(offset, length, Role.TENSOR, "v", "float32", (length // 4,)))
+
+    vectors = [tensor(FRAME_BYTES + (k << 16), 1 << 16) for k in range(100)]
+    reach = Reach([], [(0, FRAME_BYTES)], vectors)
+    kept = [one for one in vectors if reach.keeps(one)]
+    assert 0 < len(kept) < len(vectors)
+    assert FRAME_BYTES + (len(kept) << 16) + reach.room == MOST_KEPT
+    assert reach.room >= MOST_KEPT // 4
+    assert reach.span(vectors[-1].segment) is None
+    assert reach.span(kept[-1].segment) == Span(KEPT, kept[-1].segment.offset, 1 << 16)
+    assert Reach([], [(0, FRAME_BYTES + 1)], []).span(Segment(8, 4, Role.SCALE, "s", "float32", (1,))) is None
+
+
+def test_what_was_copied_is_referred_to_in_the_base():
+    reach = Reach([Copy(100, Span(2, 1000, 50))], [(0, 100)], [])
+    assert reach.span(Segment(120, 30, Role.SCALE)) == Span(2, 1020, 30)
+    assert reach.span(Segment(96, 8, Role.SCALE)) is None
+    assert reach.span(Segment(96, 4, Role.SCALE)) == Span(KEPT, 96, 4)
+
+
+def test_a_plan_has_no_more_copies_than_a_table_has_rows(monkeypatch):
+    monkeypatch.setattr(planning, "MOST_ENTRIES", 1 << 9)
+    blocks = np.random.default_rng(7).integers(0, 256, (2048, 1024), np.uint8)
+    plan = plan_of(np.random.default_rng(8).permutation(blocks).tobytes(), [blocks.tobytes()])
+    assert len(plan.copies) < 1 << 9
+    assert len(plan.rest) < 1 << 9

@@ -171,6 +171,12 @@ def test_what_cannot_be_told_is_asked_with_its_option(classifier):
     answered = recognise(classifier(), {}, overrides({"input": {"mean": 127.5, "std": 127.5}}))
     assert (answered.input.mean, answered.input.std) == ((127.5,) * 3, (127.5,) * 3)
     assert answered.pipeline()
+    for mean, std, told in (
+        (127.0, 128, "127, std 128"),
+        ([1, 1, 1], [58.395, 57.12, 57.375], "1, std 58.395 57.12 57.375"),
+    ):
+        said = recognise(classifier(), {}, overrides({"input": {"mean": mean, "std": std}}))
+        assert next(reason.value for reason in said.reasons if reason.what == "input.mean") == told
 
 
 def test_open_sizes_are_asked_for(classifier):

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, progress
-from farshore.core.errors import Conflict, FarshoreError, Invalid, NotFound
+from farshore.core.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
+    from farshore.cli.pairs import Measured
     from farshore.delta import PatchInfo
+    from farshore.delta.inspecting import PartInfo
+    from farshore.formats import SegmentMap
 
 LEVELS = ("fast", "default", "max")
 FILES = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 FORCE = click.option("--force", is_flag=True, help="Write over a file that is there.")
 RATE = "64kB"
 SLOWER = 4.0
+REPEATED = 0.2
+"""Seconds of applying a patch below which they are taken again."""
+
 SHOWN = 20
+NAMES = 20
+"""Letters of a pair's name where the table is wide."""
 
 
 @click.group()
@@ -47,9 +56,17 @@ def patch() -> None:
     "--slower", type=float, default=SLOWER, show_default=True,
     help="For auto: how many times slower than this machine the device is.",
 )  # fmt: skip
+@click.option(
+    "--model", "models", multiple=True, type=click.Path(path_type=Path),
+    help="The ONNX model that a file of external data belongs to: once for all, or for each of BASE… TARGET in their order.  "
+    "[default: the one model beside the file that names it]",
+)  # fmt: skip
 @FORCE
 @json_option
-def make(paths: tuple[Path, ...], out: Path, level: str, rate: str, slower: float, force: bool, as_json: bool) -> None:
+def make(
+    paths: tuple[Path, ...], out: Path, level: str, rate: str, slower: float, models: tuple[Path, ...], force: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Make a patch: BASE… TARGET.
 
     The order of bases is free, there may be none, and more of them only help.
@@ -58,8 +75,10 @@ def make(paths: tuple[Path, ...], out: Path, level: str, rate: str, slower: floa
     farshore patch make v1.onnx v2.onnx -o v2.patch
     farshore patch make v2.onnx -o v2.small                        no base: v2 itself, as small as it gets
     farshore patch make v1.onnx other.onnx v2.onnx -o v2.patch --level auto --rate 2kB
+    farshore patch make v1/net.data v2/net.data -o data.patch      weights beside a model, which is found there
     """
     from farshore.agent.settings import parse_size
+    from farshore.cli import beside
     from farshore.store.views import view
 
     _free(out, force=force)
@@ -68,11 +87,12 @@ def make(paths: tuple[Path, ...], out: Path, level: str, rate: str, slower: floa
         raise Invalid("--rate and --slower must be above 0")
     views = [view(_there(path)) for path in paths]
     target, bases = views[-1], views[:-1]
+    maps = beside.maps(paths, views, models)
     began = time.monotonic()
     if level == "auto":
-        chosen, data = _soonest(target, bases, bytes_a_second, slower)
+        chosen, data = _soonest(target, bases, maps, bytes_a_second, slower)
     else:
-        chosen, data = level, _encode(target, bases, level)
+        chosen, data = level, _encode(target, bases, maps, level)
     seconds = time.monotonic() - began
     _write(out, [data])
     said = {
@@ -118,21 +138,23 @@ def apply(paths: tuple[Path, ...], out: Path, force: bool) -> None:
 @patch.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", type=click.Path(path_type=Path), help="The file it makes: tells the tensors' names.")
+@click.option("--base", "bases", multiple=True, type=click.Path(path_type=Path), help="What it needs; repeatable.")
 @click.option("--all", "everything", is_flag=True, help="Show every part.")
 @json_option
-def info(file: Path, target: Path | None, everything: bool, as_json: bool) -> None:
+def info(file: Path, target: Path | None, bases: tuple[Path, ...], everything: bool, as_json: bool) -> None:
     """Say what a patch is for, and where its bytes go.
 
-    A frame's bytes are exact; within a frame they are shared out by length.
+    With its bases at hand the patch is applied, and each matrix of values costs what the coder spent on it. Without them a
+    frame's bytes are exact, and within a frame they are shared out by length.
 
     \b
     farshore patch info v2.patch
-    farshore patch info v2.patch --target v2.onnx --all
+    farshore patch info v2.patch --base v1.onnx --target v2.onnx --all
     """
     from farshore import delta
     from farshore.store.views import view
 
-    about = delta.info(view(_there(file)))
+    about = delta.info(view(_there(file)), [view(_there(base)) for base in bases] if bases else None)
     names = _names(target, about) if target else []
     if as_json:
         print_json({**asdict(about), "names": {str(offset): name for offset, name in names}})
@@ -159,19 +181,15 @@ def info(file: Path, target: Path | None, everything: bool, as_json: bool) -> No
         ],
         empty="no frames: the target is empty",
     )
-    rows = [
-        (round(frame.size * part.length / max(frame.target_bytes, 1)), number, part)
-        for number, frame in enumerate(about.frames)
-        for part in frame.parts
-    ]
+    rows = [(round(part.cost), number, part) for number, frame in enumerate(about.frames) for part in frame.parts]
     rows.sort(key=lambda row: -row[0])
     shown = rows if everything else rows[:SHOWN]
     if shown:
         click.echo()
         print_table(
-            [">offset", ">of target", "how", "what", "base", ">about bytes", ">frame", *(["tensor"] if names else [])],
+            [">offset", ">of target", "how", "what", "base and miss", ">bytes" if about.exact else ">about bytes", ">frame", *(["tensor"] if names else [])],
             [
-                (part.offset, part.length, part.how, part.what, "yes" if part.based else "", cost, number,
+                (part.offset, part.length, part.how, part.what, _expected(part), cost, number,
                  *([_named(names, part.offset, part.length)] if names else []))
                 for cost, number, part in shown
             ],
@@ -184,104 +202,98 @@ def info(file: Path, target: Path | None, everything: bool, as_json: bool) -> No
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--level", "levels", type=click.Choice(LEVELS), multiple=True, help="Repeatable.  [default: all]")
 @click.option("--only", multiple=True, metavar="PAIR", help="Measure this pair alone; repeatable.")
+@click.option("--without-base", is_flag=True, help="As if nothing were held: the smallest form of each target itself.")
 @click.option("--cache", type=click.Path(path_type=Path), help="JSON file to keep the other tools' sizes in.")
 @json_option
-def bench(folder: Path, levels: tuple[str, ...], only: tuple[str, ...], cache: Path | None, as_json: bool) -> None:
+def bench(
+    folder: Path, levels: tuple[str, ...], only: tuple[str, ...], without_base: bool, cache: Path | None, as_json: bool
+) -> None:
     """Measure against other tools: exact sizes over version pairs, every patch applied and compared.
 
     FOLDER holds a folder for each pair, with what is held in ``a/`` (nothing, one file or several) and what is wanted in
-    ``b/``. Tools that are not installed are left out.
+    ``b/``. Tools that are not installed are left out. Speeds are MB of the target per second of one core's time.
 
     \b
     farshore patch bench ./pairs --cache sizes.json
     """
-    from farshore.cli import rivals
+    from farshore.cli import pairs
 
-    levels = levels or LEVELS
-    pairs = _pairs(folder, only)
+    levels = tuple(level for level in reversed(LEVELS) if not levels or level in levels)
+    found = pairs.find(folder, only, without_base=without_base)
     rows = []
-    with progress("measuring", sum(target.stat().st_size for _, _, target in pairs)) as advance:
-        for name, bases, target in pairs:
-            held, wanted = [base.read_bytes() for base in bases], target.read_bytes()
-            ours = {level: _measured(held, wanted, level) for level in levels}
-            others = rivals.sizes(held[0] if held else b"", wanted, cache)
-            rows.append(_compared(name, sum(map(len, held)), len(wanted), ours, others, rivals.NOT_GENERAL))
-            advance(len(wanted))
+    with progress("measuring", sum(pair.target.stat().st_size for pair in found)) as advance:
+        for pair in found:
+            rows.append(pairs.measure(pair, levels, cache))
+            advance(pair.target.stat().st_size)
     if as_json:
-        print_json(rows)
+        print_json(
+            [
+                {**asdict(row), "best": row.best[0], "best_tool": row.best[1], "ratio": row.ratio(levels[0])}
+                for row in rows
+            ]
+        )
         return
-    known = [name for name in rivals.tools() if name not in rivals.NOT_GENERAL]
+    _print_sizes(rows, levels)
+    _print_rivals(rows)
+    _print_speeds(rows, levels)
+    _print_means(rows, levels)
+
+
+def _print_sizes(rows: list[Measured], levels: tuple[str, ...]) -> None:
+    from farshore.cli.rivals import brief
+
+    best, *others = levels
     print_table(
-        ["pair", ">a", ">b", ">zip", *(f">{name}" for name in known), *(f">{level}" for level in levels), ">ratio"],
+        ["pair", ">b", "best tool", ">", f">{best}", ">ratio", *(f">{level}" for level in others)],
         [
-            (row["pair"], row["a"], row["b"], row["others"]["zip"], *(row["others"][name] for name in known),
-             *(row["ours"][level]["size"] for level in levels), f"{row['ratio']:.3f}")
+            (row.pair, row.b, brief(row.best[1]), row.best[0], row.ours[best].size, f"{row.ratio(best):.3f}",
+             *(row.ours[level].size for level in others))
             for row in rows
         ],
     )  # fmt: skip
-    _sum_up(rows, levels)
 
 
-def _sum_up(rows: list[dict[str, Any]], levels: tuple[str, ...]) -> None:
-    import math
+def _print_rivals(rows: list[Measured]) -> None:
+    from farshore.cli.rivals import UNUSUAL, brief
 
-    best = levels[-1]
-    mean = math.exp(sum(math.log(row["ratio"]) for row in rows) / len(rows))
-    larger = [row["pair"] for row in rows if row["ours"][best]["size"] > row["best"] + 200]
-    click.echo(f"\nratio: {best} over the smallest of the others; geometric mean {mean:.3f} over {len(rows)} pairs")
-    click.echo(f"larger than the smallest of the others by over 200 bytes: {', '.join(larger) or 'none'}")
+    names = [name for name in rows[0].others if name not in UNUSUAL]
+    click.echo()
+    print_table(
+        ["other tools", *(f">{brief(name)}" for name in names)],
+        [(_clipped(row.pair), *(row.others[name] for name in names)) for row in rows],
+    )
+
+
+def _print_speeds(rows: list[Measured], levels: tuple[str, ...]) -> None:
+    click.echo()
+    print_table(
+        ["MB/s", *(f">{level}\n{what}" for level in levels for what in ("make", "apply"))],
+        [
+            (row.pair, *(f"{rate:.1f}" for level in levels for rate in (row.ours[level].made, row.ours[level].applied)))
+            for row in rows
+        ],
+    )
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= NAMES else name[: NAMES - 1] + "…"
+
+
+def _print_means(rows: list[Measured], levels: tuple[str, ...]) -> None:
+    from farshore.cli import pairs
+
+    click.echo()
+    print_table(
+        ["geometric mean of ratios", ">pairs", *(f">{level}" for level in levels)],
+        [(kind, count, *(f"{mean[level]:.3f}" for level in levels)) for kind, count, mean in pairs.means(rows, levels)],
+    )
     for level in levels:
-        size = sum(row["b"] for row in rows)
-        encoded = sum(row["ours"][level]["encode"] for row in rows)
-        decoded = sum(row["ours"][level]["decode"] for row in rows)
-        click.echo(
-            f"{level}: encodes {size / encoded / 1e6:.2f} MB/s, decodes {size / decoded / 1e6:.2f} MB/s of target"
-        )
+        names = ", ".join(pairs.larger(rows, level))
+        click.echo(f"{level}: larger than the smallest of the others by over {pairs.SLACK} bytes: {names or 'none'}")
 
 
-def _compared(
-    name: str, held: int, wanted: int, ours: dict[str, dict[str, float]], others: dict[str, int], aside: Iterable[str]
-) -> dict[str, Any]:
-    best, tool = min((size, tool) for tool, size in others.items() if tool not in aside)
-    smallest = min(one["size"] for one in ours.values())
-    return {
-        "pair": name, "a": held, "b": wanted, "others": others, "ours": ours,
-        "best": best, "best_tool": tool, "ratio": smallest / max(best, 1),
-    }  # fmt: skip
-
-
-def _measured(bases: list[bytes], target: bytes, level: str) -> dict[str, float]:
-    """Size and seconds of a patch that was applied and compared."""
-    from farshore import delta
-
-    began = time.perf_counter()
-    data = b"".join(delta.encode(target, bases, level=level))
-    between = time.perf_counter()
-    if b"".join(delta.decode(data, bases)) != target:
-        raise FarshoreError("a patch led to other bytes than it should: this is a fault of Farshore, report it")
-    return {"size": len(data), "encode": between - began, "decode": time.perf_counter() - between}
-
-
-def _pairs(folder: Path, only: tuple[str, ...]) -> list[tuple[str, list[Path], Path]]:
-    """(name, what is held, what is wanted) of every pair."""
-    if not folder.is_dir():
-        raise NotFound(f"no folder {str(folder)!r}")
-    found = []
-    for place in sorted(path.parent for path in folder.glob("*/b")):
-        if only and place.name not in only:
-            continue
-        held = sorted(path for path in (place / "a").glob("*") if path.is_file())
-        wanted = sorted(path for path in (place / "b").glob("*") if path.is_file())
-        for target in wanted:
-            name = place.name if len(wanted) == 1 else f"{place.name}/{target.name}"
-            same_name_first = sorted(held, key=lambda path, target=target: path.name != target.name)  # type: ignore[misc]
-            found.append((name, same_name_first, target))
-    if not found:
-        raise NotFound(f"no pairs in {folder}: PAIR/a/FILE and PAIR/b/FILE are needed")
-    return found
-
-
-def _encode(target: memoryview, bases: list[memoryview], level: str) -> bytes:
+def _encode(target: memoryview, bases: list[memoryview], maps: list[SegmentMap], level: str) -> bytes:
+    """`maps` of the target and then of each base."""
     from farshore import delta
 
     done = 0
@@ -292,34 +304,58 @@ def _encode(target: memoryview, bases: list[memoryview], level: str) -> bytes:
             advance(now - done)
             done = now
 
-        return b"".join(delta.encode(target, bases, level=level, progress=told, workers=os.cpu_count() or 1))
+        workers = os.cpu_count() or 1
+        return b"".join(delta.encode(target, bases, level=level, maps=maps, progress=told, workers=workers))
 
 
-def _soonest(target: memoryview, bases: list[memoryview], rate: float, slower: float) -> tuple[str, bytes]:
+def _soonest(
+    target: memoryview, bases: list[memoryview], maps: list[SegmentMap], rate: float, slower: float
+) -> tuple[str, bytes]:
     """The level whose patch is fetched and applied first: bytes saved against seconds spent, both measured."""
+    made = {level: _encode(target, bases, maps, level) for level in LEVELS}
+    costs = {level: (len(data), _seconds(data, bases)) for level, data in made.items()}
+    level = soonest(costs, rate, slower)
+    return level, made[level]
+
+
+def soonest(costs: dict[str, tuple[int, float]], rate: float, slower: float) -> str:
+    """The level that is there first on a device.
+
+    Args:
+        costs: by level, bytes of the patch and processor seconds that applying it takes here.
+        rate: bytes a second of the device's link.
+        slower: how many times slower than this machine the device is.
+
+    """
+    return min(costs, key=lambda level: costs[level][0] / rate + slower * costs[level][1])
+
+
+def _seconds(data: bytes, bases: list[memoryview]) -> float:
+    """What applying a patch takes of the processor; small ones more than once, for the first time pays for what is not loaded."""
     from farshore import delta
 
-    tried: list[tuple[float, str, bytes]] = []
-    for level in LEVELS:
-        data = _encode(target, bases, level)
-        began = time.perf_counter()
+    least = math.inf
+    for _ in range(3):
+        began = time.process_time()
         for _ in delta.decode(data, bases):
             pass
-        tried.append((len(data) / rate + slower * (time.perf_counter() - began), level, data))
-    _, level, data = min(tried, key=lambda one: one[0])
-    return level, data
+        spent = time.process_time() - began
+        least = min(least, spent)
+        if spent > REPEATED:
+            break
+    return least
 
 
 def _names(path: Path, about: PatchInfo) -> list[tuple[int, str]]:
     """(offset, name) of every tensor in the target, in order."""
-    from farshore import formats
+    from farshore.cli import beside
     from farshore.core import digest as digests
     from farshore.store.views import view
 
     data = view(_there(path))
     if digests.of(data) != f"sha256:{about.target_digest}":
         raise Invalid(f"{path} is not what this patch makes (sha256:{about.target_digest})")
-    return [(segment.offset, segment.name) for segment in formats.segment(data).segments if segment.name]
+    return [(segment.offset, segment.name) for segment in beside.maps([path], [data], [])[0].segments if segment.name]
 
 
 def _named(names: list[tuple[int, str]], offset: int, length: int) -> str:
@@ -357,6 +393,13 @@ def _write(out: Path, chunks: Iterable[bytes]) -> None:
         files.publish(temp, out.absolute(), mode=0o644)
     finally:
         temp.unlink(missing_ok=True)
+
+
+def _expected(part: PartInfo) -> str:
+    """What lets expect a part, and how far the values are from that, as a share of their magnitude."""
+    if not part.based or not part.source:
+        return "yes" if part.based else ""
+    return part.source if part.near < 1 else f"{part.source}, 1/{1 << min(part.near, 40)}"
 
 
 def _share(part: int, whole: int) -> str:

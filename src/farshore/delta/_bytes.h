@@ -11,13 +11,16 @@
 #define PREFETCH(p) ((void)0)
 #endif
 #define MOST_CONTEXTS 16
+#define FEW_CONTEXTS 8
 #define POINTERS 2
 #define GUESSES 5
 #define ADDRESSES (1 << 12)
 #define OTHER_VOTES (GUESSES + 1) /* before the contexts': guesses, and a constant */
-#define BYTE_VOTES (OTHER_VOTES + MOST_CONTEXTS)
+#define BYTE_VOTES 24           /* OTHER_VOTES + MOST_CONTEXTS, and zeros to a multiple of what vectors hold */
+#define FEW_VOTES 16            /* the same of FEW_CONTEXTS */
 #define SHORT_MATCH 5
 #define LONG_MATCH 20
+#define AHEAD 32                /* known bytes whose places are fetched together */
 
 typedef struct {
     uint32_t check;
@@ -34,8 +37,9 @@ typedef struct {
     uint8_t *data;
     size_t n;
     int contexts;
-    Bucket *buckets;
+    Bucket *buckets, *room;
     uint32_t bucket_mask;
+    uint32_t short_hash, long_hash; /* of the last SHORT_MATCH, LONG_MATCH bytes */
     uint32_t *recent, *far;     /* newest position + 1 after a hash of the last SHORT_MATCH / LONG_MATCH bytes */
     uint32_t recent_mask;
     Pointer aligned, newest;
@@ -64,11 +68,18 @@ static inline uint32_t hash2(uint32_t a, uint32_t b) {
     return h ^ h >> 13;
 }
 
-static uint32_t hash_back(const uint8_t *data, size_t end, int length) {
-    uint32_t h = 0;
-    for (int k = 1; k <= length; k++) h = h * 0x2F0B4C47u + data[end - (size_t)k] + 1;
-    return (h ^ h >> 15) * 0x9E3779B1u >> 7;
+/* The hash of the last bytes is h = h * HASH_BY + byte + 1 from the newest back. With HASH_BY's inverse it rolls: the oldest
+ * byte leaves, the others move down, the new one comes in on top. */
+#define HASH_BY 0x2F0B4C47u
+#define HASH_TOP_SHORT 0x97131061u /* HASH_BY to the power of SHORT_MATCH - 1, of LONG_MATCH - 1 */
+#define HASH_TOP_LONG 0x0EF66497u
+#define HASH_INVERSE 0x40489D77u
+
+static uint32_t hash_rolled(uint32_t h, uint32_t oldest, uint32_t newest, uint32_t top) {
+    return (h - oldest) * HASH_INVERSE + newest * top;
 }
+
+static uint32_t hash_slot(uint32_t h) { return (h ^ h >> 15) * 0x9E3779B1u >> 7; }
 
 static uint32_t power_above(uint64_t n, uint32_t low, uint32_t high) {
     uint32_t x = low;
@@ -78,31 +89,28 @@ static uint32_t power_above(uint64_t n, uint32_t low, uint32_t high) {
 
 static int bytes_start(Bytes *b, Coder *c, uint8_t *data, const int64_t *places, size_t n_places, size_t trained,
                        size_t history, size_t n, int level) {
-    memset(b, 0, sizeof *b);
     b->c = c;
     b->data = data;
     b->n = n;
-    b->contexts = level ? 16 : 8;
+    b->contexts = level ? MOST_CONTEXTS : FEW_CONTEXTS;
     uint32_t buckets = power_above((uint64_t)(n - trained) * 2 * b->contexts, 1 << 10, level ? 1 << 18 : 1 << 16);
     uint32_t recent = power_above(n, 1 << 10, 1 << 20);
     b->bucket_mask = buckets - 1;
     b->recent_mask = recent - 1;
-    b->buckets = malloc(sizeof(Bucket) * (buckets + 1));
+    b->room = calloc(buckets + 1, sizeof(Bucket)); /* bucket_of fills those that are used */
+    b->buckets = (Bucket *)(((uintptr_t)b->room + 63) & ~(uintptr_t)63); /* a bucket is a line of the cache */
     b->recent = calloc(recent, sizeof(uint32_t));
     b->far = calloc(recent, sizeof(uint32_t));
-    if (!b->buckets || !b->recent || !b->far) return 0;
-    for (uint32_t i = 0; i <= buckets - 1; i++) {
-        b->buckets[i].check = 0;
-        for (int k = 0; k < 15; k++) b->buckets[i].slot[k] = COUNTER_START;
-    }
+    if (!b->room || !b->recent || !b->far) return 0;
     for (int i = 0; i < 256; i++)
         for (int k = 0; k < BYTE_VOTES; k++)
             b->by_match[i][k] = b->by_prefix[i][k] = k < GUESSES ? 16000 : k < OTHER_VOTES ? 0 : 9000;
     for (int i = 0; i < GUESSES; i++)
         for (int k = 0; k < 64 * 16; k++) b->hit[i][k] = (Counter)(3u << 30);
     for (int i = 0; i < 256; i++) b->runs[i] = COUNTER_START;
-    for (int i = 0; i < 65536 >> 4; i++) apm_start(&b->by_order1[i]);
-    for (int i = 0; i < 1024; i++) apm_start(&b->by_state[i]);
+    apm_start(&b->by_order1[0]);
+    for (int i = 1; i < 65536 >> 4; i++) b->by_order1[i] = b->by_order1[0];
+    for (int i = 0; i < 1024; i++) b->by_state[i] = b->by_order1[0];
     b->aligned.at = b->newest.at = -1;
     b->run = 5;
     b->places = places;
@@ -116,7 +124,7 @@ static int bytes_start(Bytes *b, Coder *c, uint8_t *data, const int64_t *places,
 }
 
 static void bytes_end(Bytes *b) {
-    free(b->buckets);
+    free(b->room);
     free(b->recent);
     free(b->far);
 }
@@ -157,9 +165,11 @@ static void contexts_set(Bytes *b, size_t pos, const uint32_t *guess) {
 static Bucket *bucket_of(Bytes *b, uint32_t h) {
     uint32_t i = h & b->bucket_mask;
     Bucket *one = &b->buckets[i], *two = &b->buckets[i ^ 1];
-    if (one->check == h) return one;
-    if (two->check == h) return two;
-    if ((two->slot[0] & 1023) < (one->slot[0] & 1023)) one = two;
+    if (one->check != h) {
+        const int other = two->check == h || (two->slot[0] & 1023) < (one->slot[0] & 1023);
+        if (other) one = two;
+    }
+    if (one->check == h && one->slot[0]) return one; /* a counter that was used is never 0 */
     one->check = h;
     for (int k = 0; k < 15; k++) one->slot[k] = COUNTER_START;
     return one;
@@ -262,9 +272,9 @@ static int match_class(const Pointer *p) {
     return p->length < 16 ? p->length : p->length < 32 ? 16 : p->length < 64 ? 17 : p->length < 512 ? 18 : 19;
 }
 
-WIDE static int code_byte(Bytes *b, size_t pos, int known) {
-    int32_t votes[BYTE_VOTES];
-    const int n_votes = OTHER_VOTES + b->contexts;
+static ALWAYS_INLINE int code_byte_of(Bytes *b, size_t pos, int known, const int contexts, const int n_votes) {
+    int32_t votes[BYTE_VOTES] = {0};
+    Counter now[MOST_CONTEXTS];
     uint32_t prefix = 1, value = known ? b->data[pos] : 0, c1 = pos ? b->data[pos - 1] : 0;
     if (b->c && !b->c->decode) value = b->data[pos];
     size_t phase = (size_t)b->address_now & 3;
@@ -288,13 +298,14 @@ WIDE static int code_byte(Bytes *b, size_t pos, int known) {
         uint32_t nibble = left > 3 ? prefix : (prefix & ((1u << (3 - left)) - 1)) | 1u << (3 - left);
         if (left == 7 || left == 3) {
             uint32_t hash[MOST_CONTEXTS];
-            for (int k = 0; k < b->contexts; k++) {
+            for (int k = 0; k < contexts; k++) {
                 hash[k] = left == 7 ? b->context[k] : hash2(b->context[k], prefix);
                 PREFETCH(&b->buckets[hash[k] & b->bucket_mask]);
             }
-            for (int k = 0; k < b->contexts; k++) b->bucket[k] = bucket_of(b, hash[k]);
+            for (int k = 0; k < contexts; k++) b->bucket[k] = bucket_of(b, hash[k]);
         }
-        for (int k = 0; k < b->contexts; k++) votes[OTHER_VOTES + k] = counter_vote(b->bucket[k]->slot[nibble - 1]);
+        for (int k = 0; k < contexts; k++) now[k] = b->bucket[k]->slot[nibble - 1];
+        counters_vote(now, votes + OTHER_VOTES, contexts);
         int expected[GUESSES];
         for (int k = 0; k < GUESSES; k++) votes[k] = guess_vote(base[k] + (left < 7 && k < POINTERS ? 16 : 0), guess[k], prefix, left, &expected[k]);
         votes[GUESSES] = 256;
@@ -312,10 +323,8 @@ WIDE static int code_byte(Bytes *b, size_t pos, int known) {
         learn(w1, votes, n_votes, (bit << 16) - bit - p1, 15);
         apm_learn(a0, d, bit, 5);
         apm_learn(a1, d, bit, 5);
-        for (int k = 0; k < b->contexts; k++) {
-            Counter *slot = &b->bucket[k]->slot[nibble - 1];
-            *slot = counter_after(*slot, bit, 60);
-        }
+        counters_learn(now, contexts, bit, 60);
+        for (int k = 0; k < contexts; k++) b->bucket[k]->slot[nibble - 1] = now[k];
         for (int k = 0; k < GUESSES; k++) {
             Counter *hit = base[k] + (left < 7 && k < POINTERS ? 16 : 0);
             if (expected[k] >= 0) *hit = counter_after(*hit, bit == expected[k], 1000);
@@ -323,6 +332,18 @@ WIDE static int code_byte(Bytes *b, size_t pos, int known) {
         prefix = prefix << 1 | (uint32_t)bit;
     }
     return (int)(prefix & 255);
+}
+
+WIDE static int code_byte_full(Bytes *b, size_t pos, int known) {
+    return code_byte_of(b, pos, known, MOST_CONTEXTS, BYTE_VOTES);
+}
+
+WIDE static int code_byte_few(Bytes *b, size_t pos, int known) {
+    return code_byte_of(b, pos, known, FEW_CONTEXTS, FEW_VOTES);
+}
+
+static int code_byte(Bytes *b, size_t pos, int known) {
+    return b->contexts == MOST_CONTEXTS ? code_byte_full(b, pos, known) : code_byte_few(b, pos, known);
 }
 
 static int run_back(const Bytes *b, size_t one, size_t two, int most) { /* equal bytes before both */
@@ -337,8 +358,17 @@ static void place_move(Bytes *b, size_t pos) {
     b->address_now = address_in(b, b->here, pos);
 }
 
-/* After data[pos] is known: moves the pointers, indexes the place, finds new ones. */
-static void pointers_move(Bytes *b, size_t pos) {
+/* After data[pos] is known: where the places of the last bytes' hashes are kept. */
+static void slots_of(Bytes *b, size_t pos, uint32_t *slot) {
+    const uint8_t *d = b->data; /* before there are enough bytes, none leave */
+    b->short_hash = hash_rolled(b->short_hash, pos < SHORT_MATCH ? 0 : d[pos - SHORT_MATCH] + 1u, d[pos] + 1u, HASH_TOP_SHORT);
+    b->long_hash = hash_rolled(b->long_hash, pos < LONG_MATCH ? 0 : d[pos - LONG_MATCH] + 1u, d[pos] + 1u, HASH_TOP_LONG);
+    slot[0] = hash_slot(b->short_hash) & b->recent_mask;
+    slot[1] = hash_slot(b->long_hash) & b->recent_mask;
+}
+
+/* Moves the pointers, indexes the place, finds new ones. */
+static void pointers_move(Bytes *b, size_t pos, const uint32_t *slot) {
     const uint8_t *d = b->data;
     uint8_t byte = d[pos];
     for (int k = 0; k < POINTERS; k++) {
@@ -361,7 +391,7 @@ static void pointers_move(Bytes *b, size_t pos) {
     b->word = (byte | 32) >= 'a' && (byte | 32) <= 'z' ? hash2(b->word, byte) : byte >= '0' && byte <= '9' ? b->word : 0;
     size_t end = pos + 1;
     if (end < SHORT_MATCH) return;
-    uint32_t *recent = &b->recent[hash_back(d, end, SHORT_MATCH) & b->recent_mask];
+    uint32_t *recent = &b->recent[slot[0]];
     size_t found = *recent;
     *recent = (uint32_t)end;
     if (b->newest.at < 0 && found) {
@@ -369,7 +399,7 @@ static void pointers_move(Bytes *b, size_t pos) {
         if (length >= SHORT_MATCH) b->newest = (Pointer){(int64_t)found, length, 0};
     }
     if (end >= LONG_MATCH) {
-        uint32_t *far = &b->far[hash_back(d, end, LONG_MATCH) & b->recent_mask];
+        uint32_t *far = &b->far[slot[1]];
         size_t candidate = *far;
         *far = (uint32_t)end;
         if (candidate) found = candidate;
@@ -378,6 +408,22 @@ static void pointers_move(Bytes *b, size_t pos) {
         int length = run_back(b, found, end, 32);
         if (length >= SHORT_MATCH + 1 && (b->aligned.at < 0 || length > b->aligned.length))
             b->aligned = (Pointer){(int64_t)found, length, 0};
+    }
+}
+
+/* Moves over bytes that are all known. */
+static void pointers_pass(Bytes *b, size_t pos, size_t count) {
+    uint32_t slot[AHEAD][2];
+    while (count) {
+        size_t n = count < AHEAD ? count : AHEAD;
+        for (size_t k = 0; k < n; k++) {
+            slots_of(b, pos + k, slot[k]);
+            PREFETCH(&b->recent[slot[k][0]]);
+            PREFETCH(&b->far[slot[k][1]]);
+        }
+        for (size_t k = 0; k < n; k++) pointers_move(b, pos + k, slot[k]);
+        pos += n;
+        count -= n;
     }
 }
 
@@ -418,13 +464,14 @@ static size_t code_run(Bytes *b, size_t pos) {
 
 /* Codes data[history..n) after data[0..history), of which the last n_trained bytes teach the model first. */
 static int code_bytes(Coder *c, uint8_t *data, const int64_t *places, size_t n_places, size_t history, size_t trained, size_t n, int level) {
-    Bytes *b = malloc(sizeof *b);
+    Bytes *b = calloc(1, sizeof *b);
     if (!b) return 0;
     int fine = bytes_start(b, c, data, places, n_places, history - trained, history, n, level);
     if (fine) place_move(b, 0);
-    for (size_t pos = 0; fine && pos < history; pos++) {
-        if (pos + trained >= history) code_byte(b, pos, 1);
-        pointers_move(b, pos);
+    if (fine) pointers_pass(b, 0, history - trained);
+    for (size_t pos = history - trained; fine && pos < history; pos++) {
+        code_byte(b, pos, 1);
+        pointers_pass(b, pos, 1);
     }
     place_move(b, history);
     b->aligned = history ? (Pointer){0, 0, 0} : (Pointer){-1, 0, 0};
@@ -435,7 +482,7 @@ static int code_bytes(Coder *c, uint8_t *data, const int64_t *places, size_t n_p
             data[pos] = (uint8_t)code_byte(b, pos, 0);
             taken = 1;
         }
-        for (size_t k = 0; k < taken; k++) pointers_move(b, pos + k);
+        pointers_pass(b, pos, taken);
         pos += taken;
     }
     bytes_end(b);

@@ -16,6 +16,11 @@
 #else
 #define WIDE
 #endif
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
 
 /* ---- tables ---------------------------------------------------------------------------------------------- */
 
@@ -27,9 +32,9 @@
 static int16_t lg_table[1 << LG_BITS];      /* log2(1 + i/2048) * 4096 */
 static double ex_table[1024];               /* 2^(i/1024) */
 static uint16_t squash_table[8192];         /* probability (16 bits) of log-odds (i - 4096)/256 */
-static int16_t stretch_table[4096];         /* log-odds of probability (i + 1/2)/4096 */
-static uint16_t rate_table[1024];           /* 65536/(n + 1.5) */
-static uint16_t trust_table[1024];          /* 256 * 5n/(5n + 2): how far a counter of n is believed */
+static int32_t stretch_table[4096];         /* log-odds of probability (i + 1/2)/4096 */
+static int32_t rate_table[1024];            /* 65536/(n + 1.5) */
+static int32_t trust_table[1024];           /* 256 * 5n/(5n + 2): how far a counter of n is believed */
 static double cdf_logistic[CDF_STEPS + 2];
 static double cdf_gauss[CDF_STEPS + 2];
 
@@ -64,11 +69,11 @@ static void make_tables(void) {
     for (int i = 0; i < 4096; i++) { /* the inverse of squash, by search: no second logarithm to agree on */
         int low = 0, p = i * 16 + 8;
         while (low < 8191 && squash_table[low] < p) low++;
-        stretch_table[i] = (int16_t)(low - 4096);
+        stretch_table[i] = low - 4096;
     }
     for (int i = 0; i < 1024; i++) {
-        rate_table[i] = (uint16_t)(int)(65536.0 / (i + 1.5));
-        trust_table[i] = (uint16_t)(1280 * i / (5 * i + 2));
+        rate_table[i] = (int)(65536.0 / (i + 1.5));
+        trust_table[i] = 1280 * i / (5 * i + 2);
     }
     double sum = 0.0;
     for (int i = 0; i <= CDF_STEPS + 1; i++) {
@@ -219,20 +224,42 @@ static inline Counter counter_after(Counter s, int bit, int limit) {
     return (Counter)p << 10 | (n < (uint32_t)limit ? n + 1 : n);
 }
 
+static inline int code_flag(Coder *c, Counter *counter, int bit, int limit) {
+    uint32_t p = (uint32_t)(*counter >> 16);
+    p = p < 16 ? 16 : p > 65520 ? 65520 : p;
+    bit = code_bit(c, bit, p);
+    *counter = counter_after(*counter, bit, limit);
+    return bit;
+}
+
 /* log-odds a counter votes with; a fresh one abstains */
 static inline int counter_vote(Counter s) {
     return (stretch_table[counter_p(s)] * (int)trust_table[s & 1023]) >> 8;
 }
 
-static inline int32_t mix(const int32_t *weights, const int32_t *votes, int n) {
+/* The same for many counters at once, in 32 bits: what vectors hold. */
+static ALWAYS_INLINE void counters_vote(const Counter *s, int32_t *votes, int n) {
+    for (int k = 0; k < n; k++) votes[k] = (stretch_table[s[k] >> 20] * trust_table[s[k] & 1023]) >> 8;
+}
+
+static ALWAYS_INLINE void counters_learn(Counter *s, int n, int bit, uint32_t limit) {
+    const int32_t target = (bit << 22) - bit;
+    for (int k = 0; k < n; k++) { /* (off * rate) >> 16, in two halves */
+        const int32_t p = (int32_t)(s[k] >> 10), seen = (int32_t)(s[k] & 1023), off = target - p, rate = rate_table[seen];
+        const int32_t by = ((off >> 8) * rate + ((off & 255) * rate >> 8)) >> 8;
+        s[k] = (Counter)(p + by) << 10 | (Counter)(seen + (seen < (int32_t)limit));
+    }
+}
+
+static ALWAYS_INLINE int32_t mix(const int32_t *weights, const int32_t *votes, int n) {
     int64_t sum = 0;
     for (int i = 0; i < n; i++) sum += (int64_t)weights[i] * votes[i];
     sum >>= 16;
     return (int32_t)(sum < -ST_MAX ? -ST_MAX : sum > ST_MAX ? ST_MAX : sum);
 }
 
-static inline void learn(int32_t *weights, const int32_t *votes, int n, int32_t error, int shift) {
-    for (int i = 0; i < n; i++) weights[i] += (int32_t)(((int64_t)votes[i] * error + ((int64_t)1 << (shift - 1))) >> shift);
+static ALWAYS_INLINE void learn(int32_t *weights, const int32_t *votes, int n, int32_t error, int shift) {
+    for (int i = 0; i < n; i++) weights[i] += (votes[i] * error + (1 << (shift - 1))) >> shift; /* within 12 + 16 bits */
 }
 
 /* Adaptive map from log-odds to probability, in a context: 33 points, linear between them. */

@@ -9,6 +9,7 @@
 #include <Python.h>
 
 #include "_bytes.h"
+#include "_quick.h"
 #include "_values.h"
 
 #define MODELS 8
@@ -18,6 +19,8 @@ typedef struct {
     Coder coder;
     Py_buffer stream;
     Model *models[MODELS];
+    Bins *bins[MODELS];
+    Memory memory;
     int busy, done;
 } CoderObject;
 
@@ -46,7 +49,11 @@ static void coder_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     if (self->stream.obj) PyBuffer_Release(&self->stream);
     free(self->coder.out);
-    for (int i = 0; i < MODELS; i++) free(self->models[i]);
+    for (int i = 0; i < MODELS; i++) {
+        free(self->models[i]);
+        free(self->bins[i]);
+    }
+    memory_drop(&self->memory, self->memory.count);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
@@ -60,14 +67,29 @@ static int coder_enter(CoderObject *self) {
     return self->busy = 1;
 }
 
+/* A matrix with the model that its detail asks for, made when first used. */
+static int code_values(CoderObject *self, int model, const Spec *s, uint64_t *u, const double *a) {
+    Model **tree = &self->models[model];
+    Bins **bins = &self->bins[model];
+    if (s->detail) {
+        if (!*tree && (*tree = malloc(sizeof(Model)))) model_start(*tree);
+        return *tree && code_matrix(&self->coder, *tree, &self->memory, s, u, a);
+    }
+    if (!*bins && (*bins = malloc(sizeof(Bins)))) bins_start(*bins);
+    return *bins && code_quick(&self->coder, *bins, s, u, a);
+}
+
 static PyObject *coder_values(PyObject *object, PyObject *args) {
     CoderObject *self = (CoderObject *)object;
     Py_buffer indices, base;
-    Spec s;
+    Spec s = {0};
+    Kin *kin = s.kin;
     int model;
-    if (!PyArg_ParseTuple(args, "w*y*i(iiiiidiiiiiiddd)", &indices, &base, &model, &s.kind, &s.bits, &s.mantissa, &s.bias,
+    if (!PyArg_ParseTuple(args, "w*y*i(iiiiidiiiiiiddd)|(iiiiiiiiiiiii)", &indices, &base, &model, &s.kind, &s.bits, &s.mantissa, &s.bias,
                           &s.shift, &s.zero, &s.rows, &s.cols, &s.period, &s.flags, &s.joints, &s.detail, &s.scale,
-                          &s.size, &s.prior))
+                          &s.size, &s.prior, &s.own, &kin[0].back, &kin[0].inputs, &kin[0].start, &kin[0].share,
+                          &kin[1].back, &kin[1].inputs, &kin[1].start, &kin[1].share, &kin[2].back, &kin[2].inputs,
+                          &kin[2].start, &kin[2].share))
         return NULL;
     PyObject *result = NULL;
     size_t n = s.rows > 0 && s.cols > 0 ? (size_t)s.rows * (size_t)s.cols : 0;
@@ -78,7 +100,8 @@ static PyObject *coder_values(PyObject *object, PyObject *args) {
                         && s.bits + s.shift > s.mantissa + 1 && s.bits + s.shift - s.mantissa <= 12))
         && s.period >= 0 && s.period <= 1 << 28 && s.detail >= 0 && s.detail <= 2 && s.joints >= 0 && s.joints <= MOST_JOINTS && s.scale >= 1e-37 && s.scale <= 1e37 && s.size >= 1e-37
         && s.size <= 1e37 && s.zero >= 0.0 && s.zero <= 4294967296.0 && s.prior >= 1e-3 && s.prior <= 1e3
-        && (!s.joints || s.rows <= MOST_JOINT_ROWS);
+        && (!s.joints || s.rows <= MOST_JOINT_ROWS) && (s.detail || (s.bits <= 33 && s.bias <= 127))
+        && (!(s.flags & FLAG_CHANNELS) || (s.detail && channels_fit(s.rows, s.cols, s.period)));
     for (size_t i = 0; fits && i < n; i++) {
         double x = ((const double *)base.buf)[i];
         fits = x >= -1e30 && x <= 1e30;
@@ -86,19 +109,10 @@ static PyObject *coder_values(PyObject *object, PyObject *args) {
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "matrix does not fit its description");
     } else if (coder_enter(self)) {
-        int fine = 1;
-        if (!self->models[model]) {
-            self->models[model] = malloc(sizeof(Model));
-            if (self->models[model])
-                model_start(self->models[model]);
-            else
-                fine = 0;
-        }
-        if (fine) {
-            Py_BEGIN_ALLOW_THREADS
-            fine = code_matrix(&self->coder, self->models[model], &s, indices.buf, base.buf) && !self->coder.failed;
-            Py_END_ALLOW_THREADS
-        }
+        int fine;
+        Py_BEGIN_ALLOW_THREADS
+        fine = code_values(self, model, &s, indices.buf, base.buf) && !self->coder.failed;
+        Py_END_ALLOW_THREADS
         self->busy = 0;
         result = fine ? Py_NewRef(Py_None) : PyErr_NoMemory();
     }

@@ -25,6 +25,9 @@ HISTORY_BYTES = 1 << 23
 """Most bytes that a frame of plain bytes may look back on."""
 MOST_KEPT = 1 << 24
 """Most bytes of the target that stay at hand for later frames."""
+WORK, WORK_SHARE, ENTRY = 1 << 20, 16, 256
+"""Most bytes that frames may read from bases and kept bytes, decode, and unpack as tables: so many, and so many times the target
+and its bases. An entry of a table counts as so many bytes more, also while what it decodes to waits to be put out."""
 
 
 ONE_PLACE = bytes(16)

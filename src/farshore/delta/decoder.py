@@ -14,12 +14,15 @@ import zstandard
 
 from farshore.core.errors import Corrupt, Invalid, TooLarge
 from farshore.delta.container import (
+    ENTRY,
     FRAME_BYTES,
     MAGIC,
     MOST_FRAME_HEAD,
     MOST_HEADER,
     MOST_KEPT,
     MOST_TABLE,
+    WORK,
+    WORK_SHARE,
     Frame,
     Header,
     Kind,
@@ -33,6 +36,7 @@ from farshore.delta.frames import (
     KEPT,
     MODELLED,
     MODELLED_FULL,
+    MOST_ENTRIES,
     STORED,
     ZSTANDARD,
     Copy,
@@ -69,7 +73,7 @@ class Kept:
             if isinstance(data, Span):
                 continue  # later frames refer to the base itself
             self._size += len(data)
-            if self._size > MOST_KEPT:
+            if self._size > MOST_KEPT or len(self._parts) >= MOST_ENTRIES:
                 raise TooLarge("patch keeps more bytes for later frames than the format allows")
             at = bisect_right(self._starts, offset)
             self._starts.insert(at, offset)
@@ -85,18 +89,27 @@ class Kept:
         raise Invalid("patch refers to bytes of the target that it did not keep")
 
 
-def decode_frame(frame: Frame, fetch: Callable[[Span], memoryview], *, twin: bool = False) -> list[Part]:
+def decode_frame(frame: Frame, held: Held, *, twin: bool = False) -> list[Part]:
     """The parts of the target that a frame holds, checked."""
+    held.spend(frame.table_size)
     numbers = unpack(frame, twin=twin)
+    fetch = held.fetch
     if frame.kind is Kind.COPY:
-        return _copies(read_copies(numbers), frame, fetch)
+        copies = read_copies(numbers)
+        held.spend(ENTRY * len(copies))
+        return _copies(copies, frame, fetch)
     if frame.kind is Kind.BYTES:
-        return _plain(read_plain(numbers), frame, fetch, twin=twin)
+        plain = read_plain(numbers)
+        held.spend(ENTRY * (len(plain.ranges) + len(plain.history) + len(plain.copies)))
+        held.spend(sum(size for _, size in plain.ranges))
+        return _plain(plain, frame, fetch, twin=twin)
+    pieces = read_pieces(numbers)
+    held.spend(sum(ENTRY + piece.length for piece in pieces))
     if frame.kind is Kind.VALUES:
         reader = coder(frame.payload, twin=twin)
-        parts = [(piece.offset, decode_values(reader, piece, fetch)) for piece in read_pieces(numbers)]
+        parts = [(piece.offset, decode_values(reader, piece, fetch)) for piece in pieces]
     else:
-        parts = _planes(read_pieces(numbers), frame, fetch)
+        parts = _planes(pieces, frame, fetch)
     check = 0
     for _, data in parts:
         check = zlib.crc32(data, check)
@@ -144,6 +157,9 @@ def unzstd(data: bytes, length: int, history: bytes) -> bytes:
     """Zstandard's decoder, told the length."""
     base = zstandard.ZstdCompressionDict(history, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if history else None
     try:
+        # The payload's own word on its length would be believed before ours, and that much memory taken.
+        if zstandard.frame_content_size(data) not in {-1, length}:
+            raise Corrupt("a frame of the patch holds another number of bytes than it says; discard the patch")
         return zstandard.ZstdDecompressor(dict_data=base, max_window_size=1 << 25).decompress(
             data,
             max_output_size=length,
@@ -166,13 +182,24 @@ def _planes(pieces: tuple[Piece, ...], frame: Frame, fetch: Callable[[Span], mem
     return parts
 
 
-class _Bases:
+class Held:
+    """The bases that a patch names, what is kept of the target, and how much more of them may be read."""
+
     def __init__(self, header: Header, bases: Sequence[ReadableBuffer]) -> None:
         views = [memoryview(base).cast("B") for base in bases]
         self._views = [_held(named, views) for named in header.bases]
+        self._left = WORK + WORK_SHARE * (header.target.size + sum(named.size for named in header.bases))
         self.kept = Kept()
 
+    def spend(self, work: int) -> None:
+        """Count work, so that a few hostile bytes cannot ask for hours of it."""
+        self._left -= work
+        if self._left < 0:
+            raise TooLarge("patch asks for more work than the format allows for its target")
+
     def fetch(self, span: Span) -> memoryview:
+        """The bytes of a span of a base or of what is kept."""
+        self.spend(span.length)
         if span.source == KEPT:
             return self.kept.fetch(span)
         if span.source >= len(self._views):
@@ -194,7 +221,7 @@ def _held(named: Named, views: list[memoryview]) -> memoryview:
 class _Ordered:
     """Parts as they come → the target from its start, hashed and counted."""
 
-    def __init__(self, header: Header, bases: _Bases) -> None:
+    def __init__(self, header: Header, bases: Held) -> None:
         self._header = header
         self._bases = bases
         self._waiting: dict[int, bytes | Span] = {}
@@ -210,13 +237,14 @@ class _Ordered:
             if not length:
                 continue
             self._waiting[offset] = data
-            self._held += 0 if isinstance(data, Span) else length
+            self._held += ENTRY + (0 if isinstance(data, Span) else length)
         if self._held > self._header.memory << 20:
             raise Invalid("patch needs more memory than it says")
         while (ready := self._waiting.pop(self.position, None)) is not None:
             yield from self._out(ready)
 
     def _out(self, data: bytes | Span) -> Iterator[bytes]:
+        self._held -= ENTRY
         if isinstance(data, Span):
             for start in range(0, data.length, STEP):
                 step = Span(data.source, data.offset + start, min(STEP, data.length - start))
@@ -301,17 +329,17 @@ def decode(
     header = stream.header()
     if header.target.size > max_size or header.memory > max_memory:
         raise TooLarge(f"patch makes {header.target.size} bytes in {header.memory} MiB of memory: more than allowed")
-    held = _Bases(header, bases)
+    held = Held(header, bases)
     ordered = _Ordered(header, held)
     for parts in _decoded(stream.frames(), held, workers, twin=twin):
         yield from ordered.add(parts)
     ordered.finish()
 
 
-def _decoded(frames: Iterator[Frame], held: _Bases, workers: int, *, twin: bool) -> Iterator[list[Part]]:
+def _decoded(frames: Iterator[Frame], held: Held, workers: int, *, twin: bool) -> Iterator[list[Part]]:
     if workers <= 1:
         for frame in frames:
-            parts = decode_frame(frame, held.fetch, twin=twin)
+            parts = decode_frame(frame, held, twin=twin)
             if frame.keep:
                 held.kept.add(parts)
             yield parts
@@ -322,11 +350,11 @@ def _decoded(frames: Iterator[Frame], held: _Bases, workers: int, *, twin: bool)
             if frame.keep:  # what follows may refer to it
                 while running:
                     yield running.popleft().result()
-                parts = decode_frame(frame, held.fetch, twin=twin)
+                parts = decode_frame(frame, held, twin=twin)
                 held.kept.add(parts)
                 yield parts
                 continue
-            running.append(pool.submit(decode_frame, frame, held.fetch, twin=twin))
+            running.append(pool.submit(decode_frame, frame, held, twin=twin))
             if len(running) > workers:
                 yield running.popleft().result()
         while running:

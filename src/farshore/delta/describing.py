@@ -6,8 +6,9 @@ What cannot be told by looking is tried on a part of the tensor.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,34 +18,39 @@ from farshore.delta.grids import BY_NAME, FLOAT, GRIDS, Reals, reals_of, rounded
 from farshore.delta.matching import Tensor, row_sources
 from farshore.delta.matrices import Fetch, expectation, trial
 from farshore.delta.relations import Relation, is_vector
-from farshore.formats import Role, SegmentMap
+from farshore.formats import Role, Segment, SegmentMap
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 TRIAL = {"default": 1 << 13, "max": 1 << 14}
 """Values that a way of expecting is tried on."""
+LEAST_QUICK = 1 << 12
+"""Values of a tensor from which on the quick model learns enough to be as good."""
+QUICK_JOINT = 256
+"""Most rows taken as jointly normal at level default: their cost grows with the square."""
+EQUALS, DEAD = 4, 16
+"""Flags of :class:`Piece`."""
 MOST_ROWS = 256
 """Rows of one block of a tensor that is too large for one matrix."""
 
 
 class Scales:
-    """Where the scales of quantised tensors stand: in a base, or in the target (kept by an earlier frame)."""
+    """Where the scales of quantised tensors stand: in a base, or in the target (if frames can refer to them, as `reach` tells)."""
 
     def __init__(
         self, target: ReadableBuffer, bases: Sequence[ReadableBuffer], maps: tuple[SegmentMap, Sequence[SegmentMap]],
-        equal: dict[Tensor, Tensor],
+        reach: Callable[[Segment], Span | None],
     ) -> None:  # fmt: skip
-        copied = {tensor.segment.offset: base.span() for tensor, base in equal.items()}
         self._found: dict[int, dict[bytes, list[tuple[str, Span]]]] = {}
         for number, (data, m) in enumerate(zip([target, *bases], [maps[0], *maps[1]], strict=True)):
             file = number - 1  # the target first: KEPT is -1
             known = self._found.setdefault(file, {})
             for segment in m.segments:
                 if segment.role is Role.SCALE and segment.dtype == "float32":
-                    span = Span(file, segment.offset, segment.length)
-                    if file == KEPT:
-                        span = copied.get(segment.offset, span)
+                    span = reach(segment) if file == KEPT else Span(file, segment.offset, segment.length)
+                    if span is None:
+                        continue
                     value = bytes(memoryview(data)[segment.offset : segment.offset + segment.length])
                     known.setdefault(value, []).append((segment.name, span))
 
@@ -135,7 +141,7 @@ class Maker:
             model=(0 if floats else 2) + (4 if vector else 0),
         )  # fmt: skip
         choices = [*self._choices(replace(piece, period=self._period())), *self._related_choices(piece, related)]
-        return self._best([_measured(self._tuned(choice), self.tensor, self.fetch) for choice in choices])
+        return self._best([self._tuned(_measured(choice, self.tensor, self.fetch)) for choice in choices])
 
     def _related_choices(self, piece: Piece, related: Sequence[Relation]) -> list[Piece]:
         if piece.rows != 1 or not related:
@@ -152,24 +158,24 @@ class Maker:
         if based.source == NOTHING:
             return [bare]
         unscaled = replace(based, source_scale=None, source_axis=0, target_scale=None, target_axis=0)
+        if self.level == "fast" and based.source_dtype == based.dtype:  # differences of bits, without a real between
+            return [unscaled, bare]
         return [based, bare, unscaled] if unscaled != based else [based, bare]
 
     def _best(self, choices: list[Piece]) -> Piece:
         if self.level == "fast":
-            return choices[0]
+            return min(choices, key=lambda c: c.scale)
         alike = max(choices, key=lambda c: c.size - c.scale)
         if alike.size - alike.scale >= 3:  # a base this near needs no trial against none
             choices = [c for c in choices if c.source != NOTHING]
             if not is_vector(self.tensor):
                 choices = [c for c in choices if c.scale <= alike.scale + 1]
-        if self.tensor.count > MOST_VALUES or (len(choices) == 1 and self.level != "max"):
+        if self.tensor.count > MOST_VALUES or (len(choices) == 1 and self.tensor.count < LEAST_QUICK):
             return alike
         data, most = self.tensor.bytes, TRIAL[self.level]
         costs = [trial(choice, data, self.fetch, most) for choice in choices]
         best = choices[costs.index(min(costs))]
-        if (
-            self.level == "max" and self.layout.rows > 1
-        ):  # what neighbours tell has to outweigh what learning them costs
+        if self.layout.rows > 1 and best.detail != 1:  # what neighbours tell has to outweigh what learning them costs
             near = replace(best, flags=best.flags | 8)
             if trial(near, data, self.fetch, most) < 0.998 * min(costs):
                 return near
@@ -226,18 +232,23 @@ class Maker:
         )
 
     def _tuned(self, piece: Piece) -> Piece:
-        joint = 4 <= piece.rows <= (MOST_JOINT if self.level == "max" else 256) and piece.cols >= 6
         most = self.level == "max"
-        detail = 2 if most else int(_many_magnitudes(self.tensor))
-        return replace(piece, joints=(1 + most) * joint, detail=detail)
+        joint = 4 <= piece.rows <= (MOST_JOINT if most else QUICK_JOINT) and piece.cols >= 6
+        quick = not most and self.tensor.count >= LEAST_QUICK and self.grid.bits <= 32
+        detail = 2 if most else 0 if quick else 1
+        told = self.grid.kind != FLOAT and piece.flags & EQUALS  # the base says which are dead
+        flags = piece.flags & ~DEAD | (DEAD if quick and not told and self._dead else 0)
+        return replace(piece, joints=(1 + most) * joint, detail=detail, flags=flags)
 
-
-def _many_magnitudes(tensor: Tensor) -> bool:
-    """Whether many values are smaller by far than the others, as in dead channels."""
-    if GRIDS[BY_NAME[tensor.segment.dtype]].kind != FLOAT:
-        return False
-    sizes = np.abs(tensor.reals())
-    return bool(((sizes > 0) & (sizes < 1e-6 * sizes.mean())).mean() > 0.05)
+    @cached_property
+    def _dead(self) -> bool:
+        """Whether many values are smaller by far than the others, as in dead channels."""
+        values, layout = reals_of(self.grid, self.tensor.bytes, self.tensor.count), self.layout
+        if self.grid.kind == FLOAT:
+            sizes = np.abs(values)
+            return bool(((sizes > 0) & (sizes < 1e-6 * sizes.mean())).mean() > 0.05)
+        none = (values == self._zero(self.tensor)).reshape(-1, layout.cols if layout.order == 0 else layout.rows)
+        return bool(max(none.all(axis=0).mean(), none.all(axis=1).mean()) > 0.05)
 
 
 def _related(piece: Piece, relation: Relation, values: Reals, fetch: Fetch) -> Piece:

@@ -38,21 +38,26 @@ from farshore.delta.frames import (
     pieces_table,
     plain_table,
 )  # fmt: skip
+from farshore.delta.grids import FLOAT, GRIDS
 from farshore.delta.kernel import coder
 from farshore.delta.matrices import encode_values, split_planes
 from farshore.delta.planning import Plan, frames_of, make_plan, rest_frames
-from farshore.formats import SegmentMap
-from farshore.formats import segment as segment_of
+from farshore.formats import SegmentMap, segment
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MEMORY = {"fast": 64, "default": 64, "max": 64}
-TRAINED = {"default": (1 << 14, 10), "max": (1 << 16, 4)}
-"""How many bytes of history may teach the model of plain bytes first: so many, or this share of the target. It costs a
+TRAINED = (1 << 16, 16)
+"""At level max so many bytes of history, or this share of the target, may teach the model of plain bytes first. It costs a
 decoder as much as decoding them."""
-SMALL_SHARE = 12
-"""Plain bytes that are less than this share of the target may take their time at every level."""
+NANOSECONDS = 110
+"""Level default: what a byte of the target may take to decode (on the machine that the figures in benchmarks are from);
+what values leave of it is for plain bytes. The costs beside it are of the same machine."""
+SMALL = 1 << 18
+"""Targets smaller than this may take as long as one of this size."""
+PER_VALUE, PER_TRAINED, PER_FULL = 60, 1000, 900
+LEAST_TRAINED = 1 << 12
 MOST_WHOLE = 1 << 20
 """Largest target that is also tried as plain bytes throughout."""
 ZSTANDARD_LEVEL = 12
@@ -68,6 +73,13 @@ class Encoder:
         self.target = target
         self.bases = bases
         self.level = level
+        self.spare = self.others = 0
+
+    def weigh(self, plan: Plan) -> None:
+        """What a plan's values leave for plain bytes: nanoseconds, and about how many bytes they cost themselves."""
+        pieces = [piece for stage in (*plan.first, plan.pieces) for piece in stage]
+        self.spare = NANOSECONDS * max(len(self.target), SMALL) - PER_VALUE * sum(piece.count for piece in pieces)
+        self.others = sum(piece.count * _bits(piece) // 8 for piece in pieces)
 
     def fetch(self, span: Span) -> memoryview:
         """Bytes of a base, or of the target."""
@@ -79,9 +91,15 @@ class Encoder:
         named = [Named(len(data), hashlib.sha256(data).digest()) for data in (self.target, *self.bases)]
         return Header(LEVELS.index(self.level), named[0], tuple(named[1:]), MEMORY[self.level])
 
+    def _frame(self, kind: Kind, table: bytes, payload: bytes, check: int, *, keep: bool = False) -> Frame:
+        stored = (
+            table if self.level == "fast" else pack(table)
+        )  # unpacking a table costs as much as megabytes of planes
+        return Frame(kind, keep, check, stored, len(table), payload)
+
     def copies(self, copies: tuple[Copy, ...]) -> Frame:
         """A frame of copies."""
-        return _frame(Kind.COPY, copies_table(copies), b"", self._check(copies))
+        return self._frame(Kind.COPY, copies_table(copies), b"", self._check(copies))
 
     def _check(self, copies: tuple[Copy, ...], check: int = 0) -> int:
         for copy in copies:
@@ -94,23 +112,31 @@ class Encoder:
         """A frame of plain bytes, by the method that comes out smallest."""
         data = b"".join(self.target[offset : offset + size] for offset, size in ranges)
         before = b"".join(self.fetch(span) for span in history)
-        found = []
-        for method, trained in self._methods(len(before), len(data)):
+        found: list[tuple[Plain, bytes]] = []
+        for method, trained in self._methods(len(before), found):
             plain = Plain(ranges, history if method != STORED else (), trained, method, copies)
-            found.append((plain, _code_plain(plain, data, before)))
+            found.append((plain, data if method == STORED else _code_plain(plain, data, before)))
         plain, payload = min(found, key=lambda f: len(f[1]))
-        return _frame(Kind.BYTES, plain_table(plain), payload, self._check(copies, zlib.crc32(data)), keep=keep)
+        return self._frame(Kind.BYTES, plain_table(plain), payload, self._check(copies, zlib.crc32(data)), keep=keep)
 
-    def _methods(self, looked_back: int, coded: int) -> list[tuple[int, int]]:
+    def _methods(self, looked_back: int, found: list[tuple[Plain, bytes]]) -> Iterator[tuple[int, int]]:
+        """Methods to try and bytes to train on, each told what the ones before have come to."""
+        yield STORED, 0
         if self.level == "fast":
-            return [(STORED, 0), (ZSTANDARD, 0)]
-        least, share = TRAINED[self.level]
-        most = min(looked_back, max(least, len(self.target) // share))
-        full = self.level == "max" or coded <= len(self.target) // SMALL_SHARE
-        method = MODELLED_FULL if full else MODELLED
-        if self.level == "max" and most > 0:
-            return [(STORED, 0), (method, 0), (method, most)]
-        return [(STORED, 0), (method, most if most == looked_back else 0)]
+            yield ZSTANDARD, 0
+        elif self.level == "max":
+            yield MODELLED_FULL, 0
+            if looked_back:
+                yield MODELLED_FULL, min(looked_back, max(TRAINED[0], len(self.target) // TRAINED[1]))
+        else:
+            yield MODELLED, 0
+            size = len(found[-1][1])
+            spare = self.spare - PER_FULL * min(len(found[0][1]), 8 * size)
+            if size > self.others // 50 and spare > 0:
+                yield MODELLED_FULL, 0
+                trained = min(looked_back, spare // PER_TRAINED)
+                if trained >= min(looked_back, LEAST_TRAINED):
+                    yield MODELLED_FULL, trained
 
     def values(self, pieces: tuple[Piece, ...], *, keep: bool) -> Frame:
         """A frame of values."""
@@ -121,11 +147,11 @@ class Encoder:
         if self.level == "fast":
             planes = b"".join(split_planes(piece, part, self.fetch) for piece, part in zip(pieces, data, strict=True))
             payload = zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(planes)
-            return _frame(Kind.PLANES, pieces_table(pieces), payload, check, keep=keep)
+            return self._frame(Kind.PLANES, pieces_table(pieces), payload, check, keep=keep)
         writer = coder()
         for piece, part in zip(pieces, data, strict=True):
             encode_values(writer, piece, part, self.fetch)
-        return _frame(Kind.VALUES, pieces_table(pieces), writer.finish(), check, keep=keep)
+        return self._frame(Kind.VALUES, pieces_table(pieces), writer.finish(), check, keep=keep)
 
     def jobs(self, plan: Plan) -> Iterator[tuple[int, Job]]:
         """The frames to be coded, in the order of the patch, with the bytes of the target in each."""
@@ -152,9 +178,15 @@ class Encoder:
             yield sum(piece.length for piece in pieces), lambda pieces=pieces: self.values(pieces, keep=False)  # type: ignore[misc]
 
 
+def _bits(piece: Piece) -> int:
+    """About what a value costs."""
+    grid = GRIDS[piece.dtype]
+    if grid.kind == FLOAT:
+        return max(0, grid.mantissa - piece.shift + 2 + min(0, piece.scale - piece.size))
+    return max(0, min(grid.bits, piece.scale + 2))
+
+
 def _code_plain(plain: Plain, data: bytes, before: bytes) -> bytes:
-    if plain.method == STORED:
-        return data
     if plain.method == ZSTANDARD:
         base = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if before else None
         parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -170,13 +202,9 @@ def _code_plain(plain: Plain, data: bytes, before: bytes) -> bytes:
     return writer.finish()
 
 
-def _frame(kind: Kind, table: bytes, payload: bytes, check: int, *, keep: bool = False) -> Frame:
-    return Frame(kind, keep, check, pack(table), len(table), payload)
-
-
 def encode(
     target: ReadableBuffer, bases: Sequence[ReadableBuffer] = (), *, level: str = "default",
-    segment: Callable[[ReadableBuffer], SegmentMap] = segment_of, progress: Progress | None = None, workers: int = 1,
+    maps: Sequence[SegmentMap] | None = None, progress: Progress | None = None, workers: int = 1,
 ) -> Iterator[bytes]:  # fmt: skip
     """Make a patch.
 
@@ -184,7 +212,8 @@ def encode(
         target: what a device is to get.
         bases: what it holds, none to :data:`MOST_BASES`; more of them only help.
         level: ``fast``, ``default`` or ``max``.
-        segment: tells what a file is made of.
+        maps: what the target and each base are made of, where the caller knows more than their bytes tell (external data of
+            a model); a decoder needs none of it.
         progress: called as frames are done.
         workers: threads that code frames at the same time (the kernel lets go of the interpreter).
 
@@ -192,7 +221,7 @@ def encode(
         The patch in chunks.
 
     Raises:
-        Invalid: an unknown level, or too many bases.
+        Invalid: an unknown level, too many bases, or not as many maps.
 
     """
     if level not in LEVELS:
@@ -201,9 +230,13 @@ def encode(
         raise Invalid(f"at most {MOST_BASES} bases are allowed, not {len(bases)}")
     view, views = memoryview(target).cast("B"), [memoryview(base).cast("B") for base in bases]
     encoder = Encoder(view, views, level)
-    plan = make_plan(view, views, (segment(target), [segment(base) for base in bases]), level, encoder.fetch)
+    known = maps if maps is not None else [segment(data) for data in (view, *views)]
+    if len(known) != 1 + len(views):
+        raise Invalid(f"maps must be one for the target and one for each base, not {len(known)}")
+    plan = make_plan(view, views, (known[0], known[1:]), level, encoder.fetch)
+    encoder.weigh(plan)
     yield write_header(encoder.header())
-    frames = list(_coded(encoder.jobs(plan), len(view), progress, workers))
+    frames: Iterable[Frame] = _coded(encoder.jobs(plan), len(view), progress, workers)
     if (
         level == "max"
         and 0 < len(view) <= MOST_WHOLE
@@ -211,7 +244,7 @@ def encode(
         and _mostly_held(plan, len(view))
     ):
         whole = tuple(Span(number, 0, len(base)) for number, base in enumerate(views) if len(base))
-        frames = min([frames, [encoder.plain(((0, len(view)),), whole, (), keep=False)]], key=_stored_size)
+        frames = min([[*frames], [encoder.plain(((0, len(view)),), whole, (), keep=False)]], key=_stored_size)
     for frame in frames:
         yield write_frame(frame)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from farshore.core.errors import Invalid
 from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES, Reader, read_columns, write_columns
 from farshore.delta.grids import GRIDS, byte_length
+from farshore.delta.kin import CHANNELS, Kin, kin_table, read_kin
 
 MOST_ENTRIES = 1 << 16
 MOST_VALUES = 1 << 19
@@ -84,9 +85,10 @@ class Piece:
         shift: dropped low bits.
         zero: integers: the value that stands for 0.
         period: distance of columns of one kind (places of a kernel).
-        flags: the kernel's (2 zeros are flagged, 4 equals are flagged, 8 neighbours are looked at).
+        flags: the kernel's (2 zeros are flagged, 4 equals are flagged, 8 neighbours are looked at, 16 dead values are
+            flagged, only without detail; 32 channels are looked at, only with it).
         joints: models of the rows as jointly normal (0: none).
-        detail: how many distributions are mixed: 0 few, 1 one more, 2 all.
+        detail: 0 the quick model, else the tree: 1 few distributions are mixed, 2 all.
         model: which of the coder's models learns here.
         scale, size: log2 of the mean miss and of the mean magnitude.
         prior: log2 of four times the joint model's own variance.
@@ -102,6 +104,7 @@ class Piece:
         gather: for each row the source's row (-1: none); empty: the same.
         source_scale, target_scale: float32 vectors: the base is multiplied by one and divided by the other.
         source_axis, target_axis: what they run along: 0 one for all, 1 rows, 2 columns.
+        own, kin: of channels (flag 32): sixteenths of what the base tells of them, and what earlier matrices do.
 
     """
 
@@ -136,6 +139,8 @@ class Piece:
     target_axis: int = 0
     partner: Span | None = None
     gather: tuple[int, ...] = ()
+    own: int = 0
+    kin: tuple[Kin, ...] = ()
 
     @property
     def count(self) -> int:
@@ -208,26 +213,38 @@ def read_copies(reader: Reader) -> tuple[Copy, ...]:
     return tuple(copies)
 
 
-def _guessed(
-    ranges: Sequence[tuple[int, int]], history: Sequence[Span], end: int, source_end: int
-) -> tuple[int, int, int]:
-    """Where the copy after `end` is expected: start and length fill the next hole, the source follows the history's span."""
-    starts = [offset for offset, _ in ranges]
-    at = bisect_right(starts, end)  # the first range that starts after `end`
-    start = max(end, ranges[at - 1][0] + ranges[at - 1][1]) if at else end
-    length = ranges[at][0] - start if at < len(ranges) else 0
-    if at < len(ranges) and length == 0:  # no hole here: the next one
-        return _guessed(ranges, history, ranges[at][0], source_end)
-    if at and at <= len(history) and start > end:
-        return start, length, history[at - 1].offset + history[at - 1].length
-    return start, length, source_end + start - end
+class _Guesses:
+    """Where a copy is expected: start and length fill the next hole between ranges, the source follows the history's span."""
+
+    def __init__(self, ranges: Sequence[tuple[int, int]], history: Sequence[Span]) -> None:
+        self._history = history
+        self._starts = [offset for offset, _ in ranges]
+        self._ends = [offset + length for offset, length in ranges]
+        # For each range the first one from it on that has a hole after it: found once, for many copies may ask.
+        self._open = list(range(len(ranges)))
+        for at in range(len(ranges) - 2, -1, -1):
+            if self._ends[at] == self._starts[at + 1]:
+                self._open[at] = self._open[at + 1]
+
+    def after(self, end: int, source_end: int) -> tuple[int, int, int]:
+        """Start, length and source offset expected after a copy that ended at `end`, and in its source at `source_end`."""
+        at = bisect_right(self._starts, end)  # the first range that starts after `end`
+        start = max(end, self._ends[at - 1]) if at else end
+        if at < len(self._starts) and start == self._starts[at]:  # no hole here: the next one
+            at = self._open[at] + 1
+            end, start = self._starts[at - 1], self._ends[at - 1]
+        length = self._starts[at] - start if at < len(self._starts) else 0
+        if at and at <= len(self._history) and start > end:
+            span = self._history[at - 1]
+            return start, length, span.offset + span.length
+        return start, length, source_end + start - end
 
 
 def _copy_columns(plain: Plain) -> list[list[int]]:
     columns: list[list[int]] = [[], [], [], []]
-    end = source_end = 0
+    guesses, end, source_end = _Guesses(plain.ranges, plain.history), 0, 0
     for copy in plain.copies:
-        start, length, source = _guessed(plain.ranges, plain.history, end, source_end)
+        start, length, source = guesses.after(end, source_end)
         span = copy.span
         for column, number in zip(
             columns, (copy.offset - start, span.length - length, span.offset - source, span.source), strict=True
@@ -241,9 +258,9 @@ def _copies_of(
     columns: list[list[int]], ranges: Sequence[tuple[int, int]], history: Sequence[Span]
 ) -> tuple[Copy, ...]:
     copies = []
-    end = source_end = 0
+    guesses, end, source_end = _Guesses(ranges, history), 0, 0
     for shift, longer, moved, source in zip(*columns, strict=True):
-        start, length, guess = _guessed(ranges, history, end, source_end)
+        start, length, guess = guesses.after(end, source_end)
         copy = Copy(start + shift, Span(source, guess + moved, length + longer))
         if copy.offset < end or copy.span.length < 1 or copy.span.offset < 0 or source < 0:
             raise Invalid("patch holds a copy that is no range")
@@ -296,11 +313,11 @@ def read_plain(reader: Reader) -> Plain:
 
 _NUMBERS = tuple(
     field.name for field in fields(Piece)
-    if field.name not in {"offset", "at", "source_scale", "target_scale", "partner", "gather"}
+    if field.name not in {"offset", "at", "source_scale", "target_scale", "partner", "gather", "own", "kin"}
 )  # fmt: skip
 _LIMITS = {
     "dtype": (0, len(GRIDS) - 1), "rows": (1, MOST_VALUES), "cols": (1, MOST_VALUES), "order": (0, 1), "shift": (0, 52),
-    "zero": (-(1 << 31), 1 << 32), "period": (0, MOST_VALUES), "flags": (0, 14), "joints": (0, 3), "detail": (0, 2),
+    "zero": (-(1 << 31), 1 << 32), "period": (0, MOST_VALUES), "flags": (0, 62), "joints": (0, 3), "detail": (0, 2),
     "model": (0, MODELS - 1), "scale": (-120, 120), "size": (-120, 120), "prior": (-8, 8), "source": (NOTHING, 15),
     "source_dtype": (0, len(GRIDS) - 1), "source_order": (0, 1), "source_rows": (0, MOST_VALUES),
     "source_zero": (-(1 << 31), 1 << 32), "rounds": (0, 1), "folds": (0, MOST_VALUES), "fold": (0, 2), "factor": (0, (1 << 33) - 1), "source_axis": (0, 2), "target_axis": (0, 2),
@@ -325,6 +342,7 @@ def pieces_table(pieces: tuple[Piece, ...]) -> bytes:
         write_columns(_span_columns(piece.target_scale for piece in pieces)),
         write_columns(_span_columns(piece.partner for piece in pieces)),
         write_columns([gathered]),
+        kin_table([(piece.own, piece.kin) for piece in pieces if piece.flags & CHANNELS]),
     ))  # fmt: skip
 
 
@@ -346,19 +364,19 @@ def read_pieces(reader: Reader) -> tuple[Piece, ...]:
     (gathered,) = read_columns(reader, 1, MOST_VALUES)
     if not len(source_scales) == len(target_scales) == len(partners) == len(gaps) or sum(counts) != len(gathered):
         raise Invalid("patch holds tables that do not belong together")
+    for name, column in zip(_NUMBERS, columns, strict=True):
+        low, high = _LIMITS[name]
+        if column and not low <= min(column) <= max(column) <= high:
+            raise Invalid(f"patch holds a matrix whose {name} is out of range")
     pieces, end, source_end, used, total = [], 0, 0, 0, 0
     for row, (gap, step, count) in enumerate(zip(gaps, steps, counts, strict=True)):
         numbers = {name: column[row] for name, column in zip(_NUMBERS, columns, strict=True)}
-        for name, number in numbers.items():
-            low, high = _LIMITS[name]
-            if not low <= number <= high:
-                raise Invalid(f"patch holds a matrix whose {name} is out of range")
         gather = tuple(number + index for index, number in enumerate(gathered[used : used + count]))
         used += count
         at = source_end + gap + step if numbers["source"] != NOTHING else 0
         piece = Piece(
             offset=end + gap, at=at, gather=gather, source_scale=source_scales[row], target_scale=target_scales[row],
-            partner=partners[row], **numbers,
+            partner=partners[row], kin=(), **numbers,
         )  # fmt: skip
         _check(piece, gap)
         total += piece.length
@@ -368,14 +386,24 @@ def read_pieces(reader: Reader) -> tuple[Piece, ...]:
         pieces.append(piece)
     if total > FRAME_BYTES:
         raise Invalid("patch holds a frame of values larger than the format allows")
-    return tuple(pieces)
+    return _with_kin(reader, pieces)
+
+
+def _with_kin(reader: Reader, pieces: list[Piece]) -> tuple[Piece, ...]:
+    shapes = [(piece.rows, piece.cols, piece.period) for piece in pieces if piece.flags & CHANNELS]
+    told = read_kin(reader, shapes)
+    related = []
+    for piece in pieces:
+        own, kin = next(told) if piece.flags & CHANNELS else (0, ())
+        related.append(replace(piece, own=own, kin=kin))
+    return tuple(related)
 
 
 def _check(piece: Piece, gap: int) -> None:
     grid, source = GRIDS[piece.dtype], GRIDS[piece.source_dtype]
     fine = (
         gap >= 0 and piece.at >= 0 and not piece.flags & 1 and piece.count <= MOST_VALUES
-        and piece.shift <= grid.mantissa
+        and piece.shift <= grid.mantissa and (not piece.flags & 16 if piece.detail else grid.bits <= 32 and not piece.flags & CHANNELS)
         and (not piece.joints or piece.rows <= MOST_JOINT)
         and 0 <= piece.zero - grid.lowest <= 1 << 32
         and (piece.order == 0 or grid.bits != 4) and (source.bits != 4 or (piece.source_order == 0 and not piece.gather))

@@ -142,6 +142,8 @@ def _float_values(grid: Grid, bits: Patterns) -> Reals:
 
 def bounded(values: Reals) -> Reals:
     """Finite values within ±:data:`LARGEST`."""
+    if values.size and values.min() >= -LARGEST and values.max() <= LARGEST:  # neither is true of NaNs
+        return values
     return np.clip(np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST), -LARGEST, LARGEST)
 
 

@@ -18,6 +18,10 @@ Spec = tuple[int, int, int, int, int, float, int, int, int, int, int, int, float
 """kind, bits, mantissa, bias, shift, zero, rows, cols, period, flags, joints, detail, scale, size, prior."""
 
 
+Kindred = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
+"""For flag 32, channels: sixteenths of what the base tells of them; then three times: how many matrices back, whether its inputs
+(or its outputs), from which channel on, sixteenths."""
+
 Bytes = bytes  # `Coder.bytes` hides the type inside the class
 
 
@@ -28,7 +32,7 @@ class Coder(Protocol):
     def size(self) -> int:
         """Bytes written or read so far."""
 
-    def values(self, indices: object, base: object, model: int, spec: Spec, /) -> None:
+    def values(self, indices: object, base: object, model: int, spec: Spec, kin: Kindred = ..., /) -> None:
         """Code a matrix of grid indices (uint64, in place), given what the base lets expect (float64)."""
 
     def bytes(self, data: object, places: object, history: int, trained: int, level: int, /) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,15 @@ SAMPLE = 4096
 WINDOW = 32
 """Bytes that an anchor for copies looks at."""
 
+STEP = 1 << 18
+"""Bytes that are looked at for anchors at one time."""
+
+BITS = 6
+"""Of 2^BITS places one is an anchor, until there are too many."""
+
+MOST_ANCHORS = 1 << 19
+"""Anchors of all bases that are remembered."""
+
 
 def modelled(segment: Segment) -> bool:
     """Whether a segment is a matrix of numbers worth a model of its own."""
@@ -44,6 +54,7 @@ class Tensor:
     digest: bytes = field(init=False)
     count: int = field(init=False)
     _sample: Reals | None = field(default=None, init=False)
+    _reals: Reals | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256(self.bytes).digest()
@@ -59,10 +70,15 @@ class Tensor:
         return Span(self.file, self.segment.offset, self.segment.length)
 
     def reals(self) -> Reals:
-        """All values, relative to the zero point if there is one for all."""
+        """All values, relative to the zero point if there is one for all; not to be changed."""
+        if self._reals is not None:
+            return self._reals
         values = reals_of(GRIDS[BY_NAME[self.segment.dtype]], self.bytes, self.count)
         quant = self.segment.quant
-        return values - quant.zero_points[0] if quant and len(set(quant.zero_points)) == 1 else values
+        values = values - quant.zero_points[0] if quant and len(set(quant.zero_points)) == 1 else values
+        if self.count <= SAMPLE:  # vectors are looked at by every other one
+            self._reals = values
+        return values
 
     def sample(self) -> Reals:
         """Some thousand values, evenly spread, centred, of length one (zeros if all are equal)."""
@@ -153,34 +169,75 @@ def row_sources(target: Reals, base: Reals) -> tuple[int, ...]:
 # ---- moved bytes -------------------------------------------------------------------------------------------------
 
 
-def _window_hashes(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def _window_hashes(data: memoryview) -> NDArray[np.uint64]:
     """A hash of the WINDOW bytes from each position on."""
-    words = np.zeros(len(data) - 7, np.uint64)
-    for k in range(8):
-        words |= data[k : len(data) - 7 + k].astype(np.uint64) << np.uint64(8 * k)
+    words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,)).copy()
     length = len(words) - (WINDOW - 8)
     mixed = np.zeros(length, np.uint64)
     with np.errstate(over="ignore"):
         for k in range(0, WINDOW, 8):
-            mixed = (mixed ^ words[k : k + length]) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= words[k : k + length]
+            mixed *= np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
     return mixed
 
 
-def _anchors(data: memoryview, step: int = 1 << 22) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """About every 64th place, chosen by what stands there, and its hash."""
-    hashes, places = [], []
-    for start in range(0, max(len(data) - WINDOW, 0), step):
-        chunk = np.frombuffer(data[start : start + step + WINDOW - 1], np.uint8)
-        if len(chunk) < WINDOW:
-            break
-        mixed = _window_hashes(chunk)
-        chosen = np.flatnonzero(mixed >> np.uint64(58) == 0)
-        hashes.append(mixed[chosen])
-        places.append(chosen + start)
-    if not hashes:
+def _anchors(data: memoryview, start: int, bits: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """About every 2^bits-th place of the STEP bytes from `start` on, chosen by what stands there, and its hash."""
+    chunk = data[start : start + STEP + WINDOW - 1]
+    if len(chunk) < WINDOW:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    return np.concatenate(hashes), np.concatenate(places)
+    mixed = _window_hashes(chunk)
+    places = np.flatnonzero(mixed >> np.uint64(64 - bits) == 0)
+    hashes = mixed[places]
+    first = np.ones(len(places), bool)  # of a run of one byte or a short pattern: the others would tell no more
+    first[1:] = (hashes[1:] != hashes[:-1]) | (np.diff(places) > WINDOW)
+    return hashes[first], places[first] + start
+
+
+class _Index:
+    """The first place in the bases of each anchor; never more than MOST_ANCHORS: the more bytes, the sparser.
+
+    Args:
+        bases: to look for copies in.
+
+    """
+
+    def __init__(self, bases: Sequence[memoryview]) -> None:
+        self.bits = BITS
+        self._hashes, self._places = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self._starts = np.cumsum([0, *map(len, bases)])[:-1].tolist()
+        found, waiting = [(self._hashes, self._places)], 0
+        for base, before in zip(bases, self._starts, strict=True):
+            for start in range(0, len(base), STEP):
+                hashes, places = _anchors(base, start, self.bits)
+                found.append((hashes, places + before))
+                waiting += len(places)
+                if waiting > MOST_ANCHORS // 2:
+                    self._take(found)
+                    found, waiting = [(self._hashes, self._places)], 0
+        self._take(found)
+
+    def _take(self, found: Sequence[tuple[NDArray[np.uint64], NDArray[np.int64]]]) -> None:
+        hashes, first = np.unique(np.concatenate([one for one, _ in found]), return_index=True)
+        places = np.concatenate([one for _, one in found])[first]
+        while len(hashes) > MOST_ANCHORS:  # they are sorted, so those that a sparser choice leaves come first
+            self.bits += 1
+            left = int(np.searchsorted(hashes, np.uint64(1 << (64 - self.bits))))
+            hashes, places = hashes[:left].copy(), places[:left].copy()
+        self._hashes, self._places = hashes, places
+
+    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """For each anchor its place in the bases one after another, -1 where they do not hold it."""
+        if not len(self._hashes):
+            return np.full(len(hashes), -1)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return np.where(self._hashes[at] == hashes, self._places[at], -1)
+
+    def place(self, place: int) -> tuple[int, int]:
+        """A place in the bases one after another as a base's number and the offset in it."""
+        number = bisect_right(self._starts, place) - 1
+        return number, place - self._starts[number]
 
 
 def _equal_length(one: memoryview, other: memoryview, *, backwards: bool = False) -> int:
@@ -201,20 +258,24 @@ def _equal_length(one: memoryview, other: memoryview, *, backwards: bool = False
 
 
 def moved(target: memoryview, bases: Sequence[memoryview], least: int) -> Iterator[tuple[int, Span]]:
-    """Long ranges of the target that a base holds somewhere, rising, disjoint: (offset, span)."""
-    known: dict[int, tuple[int, int]] = {}
-    for number, base in enumerate(bases):
-        hashes, places = _anchors(base)
-        for h, place in zip(hashes.tolist(), places.tolist(), strict=True):
-            known.setdefault(h, (number, place))
-    hashes, places = _anchors(target)
+    """Long ranges of the target that a base holds somewhere, rising, disjoint: (offset, span).
+
+    It takes at most 64 MiB, whatever the sizes: bytes are looked at STEP by STEP, and the bases' anchors are bounded.
+    """
+    index = _Index(bases)
     done = 0
-    for h, place in zip(hashes.tolist(), places.tolist(), strict=True):
-        if place < done or h not in known:
+    for begin in range(0, len(target), STEP):
+        if begin + STEP <= done:
             continue
-        number, start = known[h]
-        back = _equal_length(target[done:place], bases[number][:start], backwards=True)
-        length = back + _equal_length(target[place:], bases[number][start:])
-        if length >= least:
-            yield place - back, Span(number, start - back, length)
-            done = place - back + length
+        hashes, places = _anchors(target, begin, index.bits)
+        found = index.find(hashes)
+        held = (found >= 0) & (places >= done)
+        for place, at in zip(places[held].tolist(), found[held].tolist(), strict=True):
+            if place < done:
+                continue
+            number, start = index.place(at)
+            back = _equal_length(target[done:place], bases[number][:start], backwards=True)
+            length = back + _equal_length(target[place:], bases[number][start:])
+            if length >= least:
+                yield place - back, Span(number, start - back, length)
+                done = place - back + length

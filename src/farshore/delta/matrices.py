@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farshore.delta.frames import NOTHING, Piece, Span, source_span
+from farshore.delta.frames import KEPT, NOTHING, Piece, Span, source_span
 from farshore.delta.grids import (
     FLOAT,
     GRIDS,
@@ -27,7 +28,8 @@ from farshore.delta.grids import (
     reals_of,
     rounded,
 )
-from farshore.delta.kernel import Coder, Spec, coder
+from farshore.delta.kernel import Coder, Kindred, Spec, coder
+from farshore.delta.kin import MOST_KIN
 
 Fetch = Callable[[Span], bytes | memoryview]
 """Gives the bytes of a span, or raises ``Invalid``."""
@@ -92,6 +94,20 @@ def spec_of(piece: Piece) -> Spec:
     )  # fmt: skip
 
 
+def kindred_of(piece: Piece) -> Kindred:
+    """What the kernel is told of the piece's channels."""
+    told = [number for one in piece.kin for number in (one.back, int(one.inputs), one.start, one.share)]
+    return cast("Kindred", (piece.own, *told, *[0] * (4 * (MOST_KIN - len(piece.kin)))))
+
+
+def reals_and_base(piece: Piece, fetch: Fetch) -> tuple[Reals, Reals]:
+    """The target's values (to be fetched as kept bytes), and what the base lets expect, rows × columns each."""
+    data = fetch(Span(KEPT, piece.offset, piece.length))
+    values = reals_of(GRIDS[piece.dtype], data, piece.count) - piece.zero
+    shaped = values.reshape(piece.cols, piece.rows).T if piece.order else values.reshape(piece.rows, piece.cols)
+    return shaped, expectation(piece, fetch).reshape(piece.cols, piece.rows).T
+
+
 def to_traversal(piece: Piece, data: bytes | memoryview) -> Indices:
     """Grid indices of the piece's bytes, columns outside, rows inside."""
     flat = indices_of(GRIDS[piece.dtype], data, piece.count, piece.shift)
@@ -107,7 +123,7 @@ def from_traversal(piece: Piece, indices: Indices) -> bytes:
 def decode_values(reader: Coder, piece: Piece, fetch: Fetch) -> bytes:
     """The next piece of a stream."""
     indices = np.zeros(piece.count, np.uint64)
-    reader.values(indices, expectation(piece, fetch), piece.model, spec_of(piece))
+    reader.values(indices, expectation(piece, fetch), piece.model, spec_of(piece), kindred_of(piece))
     return from_traversal(piece, indices)
 
 
@@ -124,7 +140,7 @@ def trial(piece: Piece, data: bytes | memoryview, fetch: Fetch, most: int) -> in
 def encode_values(writer: Coder, piece: Piece, data: bytes | memoryview, fetch: Fetch) -> None:
     """Append a piece to a stream."""
     indices = to_traversal(piece, data).copy()
-    writer.values(indices, expectation(piece, fetch), piece.model, spec_of(piece))
+    writer.values(indices, expectation(piece, fetch), piece.model, spec_of(piece), kindred_of(piece))
 
 
 # ---- the fast level: differences of bit patterns in byte planes ---------------------------------------------------
@@ -157,7 +173,8 @@ def _base_patterns(piece: Piece, fetch: Fetch) -> NDArray[np.unsignedinteger] | 
     if grid.kind == 0:
         return (index.astype(np.int64) & ((1 << grid.bits) - 1)).astype(patterns(grid, b"", 0).dtype)
     if grid.name in {"float32", "float16", "float64"}:
-        return index.astype(grid.name).view(patterns(grid, b"", 0).dtype)
+        with np.errstate(over="ignore"):  # what was cut to 1e30 is infinite in a narrow format
+            return index.astype(grid.name).view(patterns(grid, b"", 0).dtype)
     return None
 
 

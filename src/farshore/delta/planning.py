@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from farshore.delta.channels import with_channels
 from farshore.delta.container import FRAME_BYTES, HISTORY_BYTES, MOST_KEPT
 from farshore.delta.describing import Maker, Scales
-from farshore.delta.frames import KEPT, MOST_VALUES, Copy, Piece, Span
+from farshore.delta.frames import KEPT, MOST_ENTRIES, MOST_VALUES, Copy, Piece, Span
 from farshore.delta.matching import Tensor, kin, moved, same, tensors_of
-from farshore.delta.matrices import Fetch
+from farshore.delta.matrices import Fetch, reals_and_base
 from farshore.delta.relations import STAGES, Relations, is_vector
-from farshore.formats import SegmentMap
+from farshore.formats import Segment, SegmentMap
 
 SMALL = 1 << 16
 LEAST_COPY = 256
@@ -82,17 +84,20 @@ def make_plan(
     if sum(length for _, length in rest) > LARGE_REST:
         found, rest = _moved_rest(target, bases, rest)
         copies += found
-    scales = Scales(target, bases, maps, equal)
+    copies.sort(key=lambda copy: copy.offset)
+    copies, rest, history = _absorbed(target, bases, copies, rest, history)
     sources = kin(changed, held)
     relations = Relations([tensor for tensor in changed if is_vector(tensor)], held)
-    again, originals = _repeated(changed)
+    reach = Reach(copies, rest, relations.order)
+    scales = Scales(target, bases, maps, reach.span)
+    again, originals = _repeated(changed, reach.room)
     changed = [tensor for tensor in changed if tensor not in again]
     stages: list[list[Piece]] = [[] for _ in range(STAGES + 1)]
     others: list[Piece] = []
     for tensor in [*relations.order, *(tensor for tensor in changed if not is_vector(tensor))]:
         maker = Maker(tensor, sources.get(tensor), scales, level, fetch)
         pieces = maker.pieces(relations.of(tensor))
-        if is_vector(tensor):
+        if reach.keeps(tensor):
             spans = [Span(pieces[0].source, pieces[0].at, 0), *([pieces[0].partner] if pieces[0].partner else [])]
             stages[relations.settle(tensor, spans)].extend(pieces)
         elif tensor in originals:
@@ -101,8 +106,9 @@ def make_plan(
             others.extend(pieces)
     for pieces in (*stages, others):
         pieces.sort(key=lambda piece: piece.offset)
-    copies.sort(key=lambda copy: copy.offset)
-    copies, rest, history = _absorbed(target, bases, copies, rest, history)
+    if level == "max":
+        groups = [with_channels(group, lambda piece: reals_and_base(piece, fetch)) for group in frames_of(others)]
+        others = [piece for group in groups for piece in group]
     return Plan(
         _merged(copies),
         tuple(tuple(stage) for stage in stages),
@@ -113,8 +119,48 @@ def make_plan(
     )
 
 
-def _repeated(changed: Sequence[Tensor]) -> tuple[dict[Tensor, Copy], set[Tensor]]:
-    """Tensors that the target holds twice: the later as copies, and the earlier, which have to be kept for them."""
+class Reach:
+    """Which bytes of the target frames may refer to: those copied, in the base, and those kept, within the format's limits.
+
+    Args:
+        copies: rising.
+        rest: ranges of plain bytes, rising; kept only if one frame holds them all.
+        vectors: tensors to be kept, the likeliest to be referred to first.
+
+    """
+
+    def __init__(
+        self, copies: Sequence[Copy], rest: Sequence[tuple[int, int]], vectors: Iterable[Tensor]
+    ) -> None:  # fmt: skip
+        plain = sum(length for _, length in rest)
+        kept = plain <= FRAME_BYTES and len(rest) <= MOST_ENTRIES // 2
+        self._copies, self._rest = copies, rest if kept else ()
+        self._vectors: dict[int, int] = {}
+        self.room = MOST_KEPT - (plain if kept else 0)
+        least = self.room - MOST_KEPT // 4
+        for tensor in vectors:
+            if self.room - tensor.segment.length >= least and len(self._vectors) < MOST_ENTRIES // 4:
+                self._vectors[tensor.segment.offset] = tensor.segment.length
+                self.room -= tensor.segment.length
+
+    def keeps(self, tensor: Tensor) -> bool:
+        """Whether this is one of the vectors that are kept."""
+        return self._vectors.get(tensor.segment.offset) == tensor.segment.length
+
+    def span(self, segment: Segment) -> Span | None:
+        """How a frame refers to a segment of the target; None if it cannot."""
+        offset, length = segment.offset, segment.length
+        at = bisect_right(self._copies, offset, key=lambda copy: copy.offset) - 1
+        if at >= 0 and offset + length <= self._copies[at].offset + self._copies[at].span.length:
+            span = self._copies[at].span
+            return Span(span.source, span.offset + offset - self._copies[at].offset, length)
+        at = bisect_right(self._rest, offset, key=lambda one: one[0]) - 1
+        plain = at >= 0 and offset + length <= sum(self._rest[at])
+        return Span(KEPT, offset, length) if plain or self._vectors.get(offset) == length else None
+
+
+def _repeated(changed: Sequence[Tensor], room: int) -> tuple[dict[Tensor, Copy], set[Tensor]]:
+    """Tensors that the target holds twice: the later as copies, and the earlier, which are kept for them, in so many bytes."""
     first: dict[tuple[bytes, int], Tensor] = {}
     again: dict[Tensor, Copy] = {}
     originals: set[Tensor] = set()
@@ -122,7 +168,8 @@ def _repeated(changed: Sequence[Tensor]) -> tuple[dict[Tensor, Copy], set[Tensor
     for tensor in changed:
         original = first.setdefault((tensor.digest, tensor.segment.length), tensor)
         whole = not is_vector(tensor) and tensor.count <= MOST_VALUES
-        if original is tensor or not whole or kept + tensor.segment.length > MOST_KEPT // 2:
+        full = kept + tensor.segment.length > min(room, MOST_KEPT // 2) or len(originals) >= MOST_ENTRIES // 4
+        if original is tensor or not whole or full:
             continue
         kept += 0 if original in originals else tensor.segment.length
         originals.add(original)
@@ -173,11 +220,12 @@ def _moved_rest(
     target: memoryview, bases: Sequence[memoryview], rest: list[tuple[int, int]]
 ) -> tuple[list[Copy], list[tuple[int, int]]]:
     copies, left = [], []
+    least = max(LEAST_COPY, sum(length for _, length in rest) // (MOST_ENTRIES // 2))  # a table holds so many
     for offset, length in rest:
-        if length < LEAST_COPY:
+        if length < least:
             left.append((offset, length))
             continue
-        found = [Copy(offset + at, span) for at, span in moved(target[offset : offset + length], bases, LEAST_COPY)]
+        found = [Copy(offset + at, span) for at, span in moved(target[offset : offset + length], bases, least)]
         copies += found
         covered = [(copy.offset - offset, copy.span.length) for copy in found]
         left += [(offset + start, size) for start, size in _gaps(length, covered)]

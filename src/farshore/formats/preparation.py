@@ -172,27 +172,37 @@ def _normalisation(
     plain = ((0.0,), (1.0,))
     if options.mean is not None or options.std is not None:
         found = (0.0 if options.mean is None else options.mean, 1.0 if options.std is None else options.std)
-        note(Reason("input.mean", f"{found[0]}, std {found[1]}", f"{FILE} says so", "override"))
+        note(Reason("input.mean", _told(*found), f"{FILE} says so", "override"))
         return found
     stated = info.normalisation.get(name)
     if picture.tensor.dtype in {"uint8", "int8"}:
         if picture.tensor.dtype == "int8" and stated is not None and not _full_range(picture, stated):
-            note(Reason("input.mean", f"{stated.mean}, std {stated.std}", "the model's metadata says so", "file"))
+            note(Reason("input.mean", _told(stated.mean, stated.std), "the model's metadata says so", "file"))
             return stated.mean, stated.std
-        note(Reason("input.mean", "0, std 1", f"the input takes {picture.tensor.dtype}: pixels as they are", "file"))
+        note(Reason("input.mean", _told(*plain), f"the input takes {picture.tensor.dtype}: pixels as they are", "file"))
         return plain
     if stated is not None:
-        note(Reason("input.mean", f"{stated.mean}, std {stated.std}", "the model's metadata says so", "file"))
+        note(Reason("input.mean", _told(stated.mean, stated.std), "the model's metadata says so", "file"))
         return stated.mean, stated.std
     if family.mean is not None and family.std is not None:
-        _say(note, "input.mean", f"{family.mean}, std {family.std}", family, given=False)
+        _say(note, "input.mean", _told(family.mean, family.std), family, given=False)
         return family.mean, family.std
     readers = info.read_by.get(name, ())
     if readers and _NORMALISING.issuperset(readers):
         why = f"the graph begins with {', '.join(readers)}: it normalises by itself"
-        note(Reason("input.mean", "0, std 1", why, "assumed"))
+        note(Reason("input.mean", _told(*plain), why, "assumed"))
         return plain
     return None
+
+
+def _told(mean: Any, std: Any) -> str:
+    """Both in words: one number where all channels have the same."""
+
+    def numbers(values: Any) -> str:
+        told = [f"{value:g}" for value in (values if isinstance(values, tuple | list) else (values,))]
+        return told[0] if len(set(told)) == 1 else " ".join(told)
+
+    return f"{numbers(mean)}, std {numbers(std)}"
 
 
 def _full_range(picture: Picture, stated: Normalisation) -> bool:

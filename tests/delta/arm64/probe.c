@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "_bytes.h"
+#include "_quick.h"
 #include "_values.h"
 
 static uint64_t seed = 88172645463325252ull;
@@ -19,6 +20,13 @@ static double bell(void) { /* about normal */
     return sum;
 }
 
+static void code(Coder *c, Model *m, Bins *b, Memory *memory, const Spec *s, uint64_t *u, const double *a) {
+    if (s->detail)
+        code_matrix(c, m, memory, s, u, a);
+    else
+        code_quick(c, b, s, u, a);
+}
+
 int main(void) {
     make_tables();
     make_quantiles();
@@ -28,20 +36,26 @@ int main(void) {
         {.kind = KIND_INT, .bits = 8, .zero = 128}, {.kind = KIND_INT, .bits = 32, .zero = 2147483648.0},
         {.kind = KIND_FLOAT, .bits = 19, .mantissa = 23, .bias = 127, .shift = 13},
     };
-    enum { ROWS = 24, COLS = 60, COUNT = ROWS * COLS, KINDS = sizeof kinds / sizeof *kinds, TEXT = 6000 };
-    static uint64_t value[2 * KINDS][COUNT], found[COUNT];
-    static double base[2 * KINDS][COUNT];
+    enum { ROWS = 16, COLS = 60, COUNT = ROWS * COLS, KINDS = sizeof kinds / sizeof *kinds, TEXT = 6000 };
+    enum { WAYS = 4, ALL = WAYS * KINDS }; /* few distributions, all, the quick model, that with all flags */
+    static const int flags[] = {1, 47, 1, 31}, joints[] = {1, 3, 1, 1}, detail[] = {1, 2, 0, 0};
+    static uint64_t value[ALL][COUNT], found[COUNT];
+    static double base[ALL][COUNT];
     static uint8_t text[TEXT], read[TEXT];
-    static Model models[2];
-    Spec spec[2 * KINDS];
-    for (int k = 0; k < 2 * KINDS; k++) {
-        spec[k] = kinds[k / 2];
+    static Model models[WAYS];
+    static Bins bins;
+    static Memory memory;
+    Spec spec[ALL];
+    for (int k = 0; k < ALL; k++) {
+        spec[k] = kinds[k / WAYS];
         spec[k].rows = ROWS;
         spec[k].cols = COLS;
         spec[k].period = 3;
-        spec[k].flags = k & 1 ? 15 : 1;
-        spec[k].joints = k & 1 ? 3 : 1;
-        spec[k].detail = k & 1 ? 2 : 0;
+        spec[k].flags = flags[k % WAYS];
+        if (k % WAYS == 1) spec[k].own = 5;
+        if (k > WAYS && k % WAYS == 1) spec[k].kin[0] = (Kin){1, 1, 0, 4}, spec[k].kin[1] = (Kin){1, 0, 4, 6};
+        spec[k].joints = joints[k % WAYS];
+        spec[k].detail = spec[k].bits > 33 && !detail[k % WAYS] ? 1 : detail[k % WAYS];
         spec[k].scale = spec[k].kind == KIND_INT ? 2.0 : 0.0078125;
         spec[k].size = spec[k].kind == KIND_INT ? 16.0 : 0.5;
         spec[k].prior = 0.25;
@@ -55,10 +69,11 @@ int main(void) {
     const int64_t places[] = {0, 0, 1500, 9000, 2000, 100};
     Coder out = {0};
     coder_start(&out);
-    for (int m = 0; m < 2; m++) model_start(&models[m]);
-    for (int k = 0; k < 2 * KINDS; k++) {
+    for (int m = 0; m < WAYS; m++) model_start(&models[m]);
+    bins_start(&bins);
+    for (int k = 0; k < ALL; k++) {
         memcpy(found, value[k], sizeof found);
-        code_matrix(&out, &models[k & 1], &spec[k], found, base[k]);
+        code(&out, &models[k % WAYS], &bins, &memory, &spec[k], found, base[k]);
     }
     for (int level = 0; level < 2; level++) code_bytes(&out, text, places, 3, 2000, 1000, TEXT, level);
     coder_finish(&out);
@@ -66,11 +81,13 @@ int main(void) {
     for (size_t i = 0; i < out.at; i++) hash = (hash ^ out.out[i]) * 1099511628211ull;
     Coder in = {.decode = 1, .in = out.out, .size = out.at};
     coder_start(&in);
-    for (int m = 0; m < 2; m++) model_start(&models[m]);
+    memory_drop(&memory, memory.count);
+    for (int m = 0; m < WAYS; m++) model_start(&models[m]);
+    bins_start(&bins);
     int wrong = 0;
-    for (int k = 0; k < 2 * KINDS; k++) {
+    for (int k = 0; k < ALL; k++) {
         memset(found, 0, sizeof found);
-        code_matrix(&in, &models[k & 1], &spec[k], found, base[k]);
+        code(&in, &models[k % WAYS], &bins, &memory, &spec[k], found, base[k]);
         wrong += memcmp(found, value[k], sizeof found) != 0;
     }
     for (int level = 0; level < 2; level++) {
@@ -84,14 +101,15 @@ int main(void) {
         for (size_t i = 0; i < sizeof noise; i++) noise[i] = round & 1 ? (uint8_t)next() : (uint8_t)(next() % 3 * 127);
         Coder any = {.decode = 1, .in = noise, .size = (size_t)round};
         coder_start(&any);
-        int k = round % (2 * KINDS);
-        code_matrix(&any, &models[k & 1], &spec[k], found, base[k]);
+        int k = round % ALL;
+        code(&any, &models[k % WAYS], &bins, &memory, &spec[k], found, base[k]);
         memcpy(read, text, 2000);
         code_bytes(&any, read, places, 3, 2000, 500, TEXT, round & 1);
         for (int i = 0; i < COUNT; i++) hash = (hash ^ found[i]) * 1099511628211ull;
         for (int i = 0; i < TEXT; i++) hash = (hash ^ read[i]) * 1099511628211ull;
     }
     free(out.out);
+    memory_drop(&memory, memory.count);
     printf("%zu bytes %016llx wrong %d\n", out.at, (unsigned long long)hash, wrong);
     return wrong;
 }

@@ -254,7 +254,8 @@ class _Bytes:
                     v = STRETCH[self.hit[hits[k]] >> 20]
                     votes.append(v if expected[k] else -v)
             votes.append(256)
-            votes += [counter_vote(bucket[nibble]) for bucket in buckets]
+            now = [bucket[nibble] for bucket in buckets]
+            votes += [counter_vote(counter) for counter in now]
             agree = 0 if expected[0] < 0 else 1 if expected[1] < 0 else 2 if expected[0] == expected[1] else 3
             w0, w1 = self.by_match[(0 if expected[0] < 0 else state) * 4 + agree], self.by_prefix[prefix]
             d0, d1 = mix(w0, votes), mix(w1, votes)
@@ -269,8 +270,8 @@ class _Bytes:
             learn(w1, votes, (bit << 16) - bit - SQUASH[d1 + 4096], 15)
             apm_learn(a0, d, bit, 5)
             apm_learn(a1, d, bit, 5)
-            for bucket in buckets:
-                bucket[nibble] = counter_after(bucket[nibble], bit, 60)
+            for bucket, counter in zip(buckets, now, strict=True):  # the last wins where two share a bucket
+                bucket[nibble] = counter_after(counter, bit, 60)
             for k in range(GUESSES):
                 if expected[k] >= 0:
                     self.hit[hits[k]] = counter_after(self.hit[hits[k]], int(bit == expected[k]), 1000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 _MASK = (1 << 64) - 1
 
 
@@ -36,6 +38,14 @@ class Writer:
         step = self.range // n
         self._add(value * step)
         self.range = step
+        self._normalise()
+        return value
+
+    def share(self, value: int, cum: list[int]) -> int:
+        """Code one of a few things, given 65536 times the share of those before each, and 65536."""
+        step = self.range >> 16
+        self._add(step * cum[value])
+        self.range = step * (cum[value + 1] - cum[value])
         self._normalise()
         return value
 
@@ -105,6 +115,15 @@ class Reader:
         value = min(self.low // step, n - 1)
         self.low -= value * step
         self.range = step
+        self._normalise()
+        return value
+
+    def share(self, value: int, cum: list[int]) -> int:
+        """The next of a few things."""
+        step = self.range >> 16
+        value = bisect_right(cum, self.low // step, 0, len(cum) - 1) - 1
+        self.low -= step * cum[value]
+        self.range = step * (cum[value + 1] - cum[value])
         self._normalise()
         return value
 

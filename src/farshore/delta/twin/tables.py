@@ -7,6 +7,7 @@ the kernel keeps in 32 or 64 bits is masked where it could matter.
 from __future__ import annotations
 
 import struct
+from typing import Protocol
 
 ST_MAX = 4095
 CDF_STEPS = 1024
@@ -113,6 +114,18 @@ def counter_after(s: int, bit: int, limit: int) -> int:
     p, n = s >> 10, s & 1023
     p += (((bit << 22) - bit - p) * RATE[n]) >> 16
     return p << 10 | (n + 1 if n < limit else n)
+
+
+class _Coder(Protocol):
+    def bit(self, bit: int, p: int) -> int: ...
+
+
+def code_flag(c: _Coder, counters: list[int], k: int, bit: int) -> int:
+    """A decision that one counter knows."""
+    p = counters[k] >> 16
+    bit = c.bit(bit, 16 if p < 16 else min(p, 65520))
+    counters[k] = counter_after(counters[k], bit, 255)
+    return bit
 
 
 def counter_vote(s: int) -> int:
