@@ -29,3 +29,9 @@ def test_a_folder_or_a_model_but_not_both(farshore, arguments):
     assert status == 2
     assert "--root" in err
     assert "--model" in err
+
+
+def test_a_memory_that_is_no_size_is_told(farshore, tmp_path):
+    status, _, err = farshore("serve", "--root", str(tmp_path), "--memory", "plenty")
+    assert status == 2
+    assert "500MB" in err

@@ -195,7 +195,7 @@ class Device:
 
     def install(self, model: str, version: int, variant: Variant, cases: tuple[AcceptanceCase, ...] = ()) -> Digest:
         payload = manifests.encode(Manifest(model, version, Content((variant,), cases)))
-        return self.slots.install(b"{}", payload, variant, self.blobs).digest
+        return self.slots.install(payload, variant, self.blobs).digest
 
     def colours(
         self, version: int, *, model: str = "colours", data: bytes | None = None, activate: bool = False,

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from farshore.core.errors import Conflict, Unavailable
 from farshore.serve.app import Server
+from farshore.serve.model import Model
 from farshore.serve.settings import Settings
 
 from .conftest import Client, Device, picture, serve
@@ -25,6 +25,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from farshore.serve.app import run
+from farshore.serve.model import Model
 from farshore.serve.settings import Settings
 run(Settings(root=Path(sys.argv[1]), port=0, threads=1), lambda server: print(server.port, flush=True))
 """
@@ -103,19 +104,16 @@ def test_an_interrupt_from_the_terminal_is_for_the_front_alone(device: Device) -
 def test_a_fault_does_not_stop_the_clock(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.colours(1, activate=True)
 
-    class Faulty:
-        outstanding = 0
-        lanes: ClassVar[dict[object, object]] = {}
+    class Faulty(Model):
         looks = 0
 
-        def look(self, _now: float) -> None:
+        def look(self, now: float) -> None:
             self.looks += 1
             raise RuntimeError("a fault of ours")
 
     async def main() -> None:
         async with Server(Settings(root=device.root, port=0, threads=1)) as server:
-            faulty = Faulty()
-            server.pool.models["faulty"] = faulty  # type: ignore[assignment]
+            faulty = server.pool.models["faulty"] = Faulty("faulty", server.pool)
             while faulty.looks < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             del server.pool.models["faulty"]

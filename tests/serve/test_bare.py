@@ -81,3 +81,14 @@ def test_what_cannot_be_tried_is_told(tmp_path: Path) -> None:
     (tmp_path / "bomb.zip").write_bytes(bomb.getvalue())
     with pytest.raises(Invalid, match="unpacks"):
         bare.install(tmp_path / "bomb.zip", tmp_path / "root")
+
+
+def test_what_farshore_toml_says_goes_before_what_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(MODEL)
+    (tmp_path / "names.of.mine").write_text("ignored")
+    (tmp_path / "farshore.toml").write_text("[decode]\nthreshold = 0.95\n")
+    assert answered(tmp_path, tmp_path / "root")["detections"] == []
+    for wrong, why in (("threshold = ", "cannot be read"), ("[decode]\nthreshhold = 1", "threshold")):
+        (tmp_path / "farshore.toml").write_text(wrong)
+        with pytest.raises(Invalid, match=why):
+            bare.install(tmp_path, tmp_path / "other")

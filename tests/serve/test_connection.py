@@ -10,7 +10,8 @@ import pytest
 
 from farshore.core.errors import Invalid
 from farshore.serve.connection import MAX_AHEAD, Connections
-from farshore.serve.http import MAX_HEAD, Response, failure
+from farshore.serve.http import MAX_HEAD, Refused, Response, failure
+from farshore.serve.intake import Intake
 from farshore.serve.settings import Settings
 
 from .conftest import read_response, until
@@ -23,11 +24,17 @@ class Echo:
 
     def __init__(self) -> None:
         self.slow: list = []
+        self.refused: list = []
         self.padding = b""
         self.cancelled = 0
 
     def admit(self, request):
-        return failure(Invalid("not wanted")) if request.path == b"/no" else None
+        if request.path == b"/no":
+            raise Refused(Invalid("not wanted"))
+
+    def refusal(self, path, headers, refused):
+        self.refused.append(path)
+        return failure(refused.error, status=refused.status, headers=refused.headers)
 
     def answer(self, request, reply):
         if request.path == b"/fault":
@@ -54,7 +61,8 @@ def talk(conversation, **settings):
         from pathlib import Path
 
         app = Echo()
-        home = Connections(app, Settings(root=Path(tmp), **settings))
+        chosen = Settings(root=Path(tmp), **settings)
+        home = Connections(app, chosen, Intake(chosen.max_buffered))
         server = await asyncio.get_running_loop().create_server(home.connect, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
 
@@ -79,7 +87,7 @@ def talk(conversation, **settings):
             for _, writer in opened:
                 writer.close()
             await asyncio.sleep(0.01)
-        assert home.buffered == 0
+        assert home.intake.buffered == 0
 
     asyncio.run(main())
 
@@ -414,9 +422,45 @@ def test_clients_that_leave_while_they_are_answered_take_their_bytes_with_them()
             await until(lambda left=left: len(app.slow) == left)
             writer.transport.abort()
             await until(lambda left=left: app.cancelled == left)
-            assert home.buffered == 0
+            assert home.intake.buffered == 0
         reader, writer = await connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n" + b"z" * 50_000)
         assert (await read_response(reader))[0] == 200
 
     talk(conversation, max_buffered=120_000)
+
+
+def test_a_refusal_is_told_in_the_shape_of_its_own_address():
+    """Also where an answer to another address came before it on the connection, and where there is no address at all."""
+
+    async def conversation(connect, app, home):
+        for sent, path in (
+            (GET.replace(b"/ ", b"/no?a=b "), b"/no"),
+            (b"POST /big HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n", b"/big"),
+            (b"POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", b"/two"),
+            (b"\x00\x01", b""),
+        ):
+            reader, writer = await connect()
+            writer.write(GET.replace(b"/ ", b"/before ") + sent)
+            assert (await read_response(reader))[2]["path"] == "/before"
+            assert 400 <= (await read_response(reader))[0] < 500
+            assert app.refused.pop() == path
+            assert await until_closed(reader) == b""
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    "behind", [GET, b"\x00nonsense", b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"]
+)
+def test_nothing_behind_the_last_request_is_answered(behind, caplog):
+    """Also where all of it comes at once, so that the parser stumbles over it after the answer went out."""
+
+    async def conversation(connect, app, home):
+        reader, writer = await connect()
+        writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + behind)
+        assert (await read_response(reader))[2]["path"] == "/last"
+        assert await until_closed(reader) == b""
+
+    talk(conversation)
+    assert caplog.records == []

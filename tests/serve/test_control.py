@@ -40,7 +40,15 @@ def test_status_is_what_the_agent_reads(device: Device) -> None:
             True,
         )
         assert serving.seconds >= 0
+        assert serving.latency == 0  # two requests say nothing yet
+        assert serving.memory > 10_000_000  # a process with a runtime
         assert status.models["colours"].candidate is None
+        for _ in range(12):
+            await client.score(picture((1, 2, 3)))
+        _, answer = await ask(client, "GET", "/control/models")
+        serving = msgspec.convert(answer, Status).models["colours"].serving
+        assert serving is not None
+        assert 0 < serving.latency < 30
 
     serve(device, talk, runtimes=("litert",))
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from farshore.serve import front
+from farshore.serve.intake import Intake
 from farshore.serve.oip import rest, words
+from farshore.serve.page import metrics_of
+from farshore.serve.pool import Pool
 from farshore.serve.settings import Settings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
@@ -36,3 +40,10 @@ def test_every_limit_for_tensors() -> None:
 def test_every_code() -> None:
     for code in ("invalid", "not_found", "too_large", "unavailable"):
         assert f"`{code}`" in PAGE
+
+
+def test_every_family_of_metrics() -> None:
+    pool = Pool(Settings(root=Path("/nonexistent")))
+    page = metrics_of(pool, Intake(1)).decode()
+    for name in re.findall(r"^# TYPE (\S+)", page, re.MULTILINE):
+        assert f"`{name}`" in PAGE

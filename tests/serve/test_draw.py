@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from farshore.serve import pictures
-from farshore.serve.draw import COLOURS, drawn
+from farshore.serve.draw import COLOURS, drawn, legible
 
 from .conftest import Client, Device, picture, serve
 
@@ -87,3 +87,31 @@ def test_accept_asks_for_it(device: Device) -> None:
         assert (status, headers["content-type"], body["error"]["code"]) == (400, "application/json", "invalid")
 
     serve(device, main)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ship", "ship"),
+        ("Schlüssel", "Schlussel"),
+        ("città", "citta"),
+        ("猫", "#3"),
+        ("крест", "#3"),
+        ("", "#3"),
+        ("a\nb", "#3"),
+    ],
+)
+def test_names_are_drawn_in_letters_that_the_font_has(name: str, told: str) -> None:
+    assert legible(name, 2) == told
+
+
+def test_a_name_that_cannot_be_drawn_is_a_number_on_the_picture() -> None:
+    def text(name: str) -> bytes:
+        found = [{"class": name, "score": 0.5, "box": [40, 20, 80, 60]}]
+        return opened(drawn(black(), {"detections": found}, "png")).tobytes()
+
+    assert text("猫") == text("#1") != text("#2")
+    classes = [{"class": "a", "score": 0.5}, {"class": "犬", "score": 0.5}]
+    spelled = [{"class": "a", "score": 0.5}, {"class": "#2", "score": 0.5}]
+    one, other = (opened(drawn(black(), {"classes": each}, "png")).tobytes() for each in (classes, spelled))
+    assert one == other

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 from farshore.core.errors import Invalid, Unavailable
 from farshore.serve import engine
+from farshore.serve.litert import LiteRtModel
+from farshore.serve.onnx import OnnxModel
 
 from .conftest import colours_model, shared
 
@@ -24,7 +28,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path: Path):
     path = tmp_path / "model"
     path.write_bytes(data)
     feeds = {name: np.random.default_rng(1).integers(0, 255, shape).astype(dtype)}
-    return engine.load(request.param, path, 2), feeds
+    return engine.load(request.param, path, lone=2, width=2), feeds
 
 
 def test_alone_and_together_agree(loaded):
@@ -69,7 +73,7 @@ def test_garbage_is_refused(runtime, tmp_path: Path):
     for data in (b"", b"garbage" * 100):
         (tmp_path / "m").write_bytes(data)
         with pytest.raises(Invalid, match="refuses m"):
-            engine.load(runtime, tmp_path / "m", 1)
+            engine.load(runtime, tmp_path / "m", lone=1, width=1)
 
 
 def test_a_size_that_is_refused_leaves_nothing_behind(loaded):
@@ -82,3 +86,69 @@ def test_a_size_that_is_refused_leaves_nothing_behind(loaded):
     for alone in (True, False, False):
         for key, value in made.run(feeds, alone=alone).items():
             np.testing.assert_allclose(value, expected[key], atol=1e-4)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+@pytest.fixture(params=["onnxruntime", "litert"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path):
+    """A model for two requests at once that lets unused contexts go soon; how many each kind has at most."""
+    path = tmp_path / "model"
+    if request.param == "onnxruntime":
+        path.write_bytes(colours_model(16, work=2))
+        return OnnxModel(path), {"x": np.ones((1, 3, 16, 16), np.float32)}, (1,), path
+    path.write_bytes(shared("models/mobilenet_v1_0.25_128_quant.tflite"))
+    return LiteRtModel(path), {"input": np.ones((1, 128, 128, 3), np.uint8)}, (1, 1), path
+
+
+def crowd(made: engine.Engine, feeds, times: int) -> None:
+    threads = [threading.Thread(target=lambda: [made.run(feeds, alone=False) for _ in range(times)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_memory_holds_what_the_traffic_uses(kept):
+    model, feeds, crowded, _ = kept
+    made = engine.Engine(model, 2, 2, keep=0.3)
+    made.warm(feeds)
+    assert made.contexts == (2,)
+    for _ in range(20):
+        made.run(feeds, alone=True)
+    assert made.contexts == (2,), "a lone client never pays for a crowd"
+
+    def grown() -> bool:
+        crowd(made, feeds, 20)
+        return made.contexts.count(1) == len(crowded)
+
+    wait_until(grown)
+    wait_until(lambda: crowd(made, feeds, 20) or 2 not in made.contexts)
+    # Alone again; one gap between two is not solitude.
+    made.run(feeds, alone=True)
+    made.run(feeds, alone=False)
+    assert 2 not in made.contexts
+    wait_until(lambda: bool(made.run(feeds, alone=True)) and 2 in made.contexts)
+    wait_until(lambda: bool(made.run(feeds, alone=True)) and made.contexts == (2,))
+
+
+def test_a_candidate_for_a_crowd_is_made_for_it(kept):
+    model, feeds, crowded, _ = kept
+    made = engine.Engine(model, 2, 2, crowded=True)
+    assert made.contexts == crowded
+    assert made.warm(feeds).keys() == made.run(feeds, alone=True).keys()
+
+
+def test_a_context_that_cannot_be_made_is_done_without(kept):
+    model, feeds, _, path = kept
+    made = engine.Engine(model, 2, 2)
+    path.write_bytes(b"garbage")  # another file, from now on
+    expected = made.run(feeds, alone=True)
+    crowd(made, feeds, 50)
+    assert made.contexts == (2,)
+    assert made.run(feeds, alone=False).keys() == expected.keys()

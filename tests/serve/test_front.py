@@ -101,7 +101,7 @@ def test_metrics_count_what_happened(device: Device) -> None:
         assert headers["content-type"].startswith("text/plain; version=0.0.4")
         assert 'farshore_requests_total{model="colours",status="200"} 3' in lines
         assert 'farshore_requests_total{model="colours",status="400"} 1' in lines
-        assert 'farshore_rejected_total{code="invalid"} 1' in lines
+        assert 'farshore_rejected_total{door="http",code="invalid"} 1' in lines
         assert 'farshore_request_seconds_count{model="colours"} 4' in lines
         assert 'farshore_stage_seconds_count{model="colours",version="1",stage="infer"} 3' in lines
         memory = next(line for line in lines if line.startswith("farshore_worker_memory_bytes"))

@@ -227,7 +227,39 @@ def test_repository_and_statistics(device: Device) -> None:
         assert asked.is_model_ready("echo")
         assert stub.ModelInfer(typed("INT8", [3, 4])).raw_output_contents[0] == struct.pack("bb", 3, 4)
 
-    spoken(device, talk)
+    spoken(device, talk, model_control=True)
+
+
+def test_what_is_refused_is_counted_and_what_is_held_is_bounded(device: Device) -> None:
+    """All doors share one limit; a model's own refusals stand in the model's count."""
+    install_echo(device, ("BYTES",))
+
+    async def main(client: Client) -> None:
+        await client.ready()
+        intake = client.server._intake
+
+        def run() -> None:
+            with grpc.insecure_channel(f"127.0.0.1:{client.server.grpc_port}") as channel:
+                stub = triton.service_pb2_grpc.GRPCInferenceServiceStub(channel)
+                stub.ModelInfer(typed("BYTES", [b"a" * 9_000, b"b"]))
+                for message, code in (
+                    (typed("BYTES", [b"a" * 10_000, b"b"]), "UNAVAILABLE"),
+                    (typed("BYTES", [b"\xff", b"b"]), "INVALID_ARGUMENT"),  # the model's worker finds it
+                ):
+                    with pytest.raises(grpc.RpcError) as caught:
+                        stub.ModelInfer(message)
+                    assert caught.value.code().name == code
+                with pytest.raises(grpc.RpcError):
+                    stub.RepositoryModelUnload(triton.service_pb2.RepositoryModelUnloadRequest(model_name="echo"))
+                with pytest.raises(grpc.RpcError):
+                    stub.ModelMetadata(triton.service_pb2.ModelMetadataRequest(name="other"))
+
+        await asyncio.to_thread(run)
+        assert dict(intake.refused) == {("grpc", "unavailable"): 1, ("grpc", "denied"): 1, ("grpc", "not_found"): 1}
+        await until(lambda: intake.buffered == 0)  # a client may have its answer a moment before
+        assert client.server.pool.models["echo"].counts == {200: 1, 400: 1}
+
+    serve(device, main, grpc_port=0, max_buffered=10_000)
 
 
 def test_limits_and_metadata(device: Device) -> None:

@@ -171,7 +171,7 @@ def test_the_repository(device: Device) -> None:
         assert lane.worker.pid != first
         assert (await client.score(picture((1, 2, 3))))[0] == 200
 
-    serve(device, main)
+    serve(device, main, model_control=True)
 
 
 def ones() -> Any:
@@ -180,14 +180,15 @@ def ones() -> Any:
     return one
 
 
-def test_the_repository_can_be_closed(device: Device) -> None:
+def test_the_repository_is_closed_unless_it_is_opened(device: Device) -> None:
     device.colours(1, activate=True)
 
     async def main(client: Client) -> None:
         status, _, body = await client.ask("POST", "/v2/repository/models/colours/unload")
         assert (status, "model_control" in body["error"]) == (403, True)
+        assert (await client.get("/v2/models/colours/ready"))[0] in {200, 503}  # it is not gone
 
-    serve(device, main, model_control=False)
+    serve(device, main)
 
 
 def test_pages_of_other_sites_cannot_unload(device: Device) -> None:
@@ -202,7 +203,7 @@ def test_pages_of_other_sites_cannot_unload(device: Device) -> None:
             assert (await read_response(reader))[0] == expected
             writer.close()
 
-    serve(device, main)
+    serve(device, main, model_control=True)
 
 
 def test_statistics_count_what_happened(device: Device) -> None:
@@ -458,3 +459,65 @@ def test_quantised_tensors_stay_as_they_are(device: Device) -> None:
         assert body["classes"][0]["score"] == pytest.approx(scores.max() / 256, abs=1 / 255)
 
     serve(device, main)
+
+
+def test_half_precision_as_json_numbers(device: Device) -> None:
+    """The client of the other tests has no such form."""
+    install_echo(device, ("FP16",))
+
+    def half(data: list[float]) -> bytes:
+        return json.dumps({"inputs": [{"name": "in_FP16", "datatype": "FP16", "shape": [1, 2], "data": data}]}).encode()
+
+    async def main(client: Client) -> None:
+        await client.ready()
+        status, _, body = await client.ask("POST", "/v2/models/echo/infer", half([0.5, -65504.0]))
+        (output,) = body["outputs"]
+        assert (status, output["datatype"], output["data"]) == (200, "FP16", [0.5, -65504.0])
+        status, _, body = await client.ask("POST", "/v2/models/echo/infer", half([1, 1e6]))
+        assert (status, list(body)) == (400, ["error"])
+
+    serve(device, main)
+
+
+def test_what_http_refuses_has_the_protocols_shape_and_is_counted(device: Device) -> None:
+    """One line under ``error`` at these addresses, a code and a line at others; each is in the metrics, by door."""
+    address = b"/v2/models/echo/infer"
+    host = b"Host: x\r\n"
+    asked = (
+        (b"GET " + address + b" HTTP/1.1\r\n" + host, 405),
+        (b"GET /v2/nothing HTTP/1.1\r\n" + host, 404),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"Content-Length: 5000\r\n", 413),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"Content-Length: 1\r\nContent-Length: 1\r\n", 400),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"POST " + address + b" HTTP/1.1\r\nContent-Length: 1\r\n", 400),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"Content-Encoding: gzip\r\nContent-Length: 1\r\n", 415),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"X: " + b"y" * 20_000 + b"\r\n", 431),
+        (b"POST " + address + b" HTTP/1.1\r\n" + host + b"Content-Length: 2\r\n", 408),
+    )  # fmt: skip
+
+    async def main(client: Client) -> None:
+        for sent, expected in asked:
+            for path, shape in ((address, str), (b"/score", dict)):
+                if path == b"/score" and expected in {404, 405}:
+                    continue
+                reader, writer = await client.connect()
+                writer.write(sent.replace(address, path) + b"\r\n")
+                status, headers, body = await read_response(reader)
+                assert (status, list(body), type(body["error"])) == (expected, ["error"], shape), (sent, path)
+                assert "x-request-id" in headers
+                writer.close()
+        status, _, body = await client.ask("POST", address.decode(), b"{")
+        assert (status, type(body["error"])) == (404, str)  # there is no such model: its body is not even read
+        _, _, page = await client.get("/metrics")
+        counts = {
+            line.split(" ")[0]: int(line.split(" ")[1])
+            for line in page.decode().splitlines()
+            if "rejected_total{" in line
+        }
+        assert counts['farshore_rejected_total{door="v2",code="invalid"}'] == 6
+        assert counts['farshore_rejected_total{door="v2",code="too_large"}'] == 2
+        assert counts['farshore_rejected_total{door="v2",code="not_found"}'] == 2
+        assert counts['farshore_rejected_total{door="http",code="too_large"}'] == 2
+        assert counts['farshore_rejected_total{door="http",code="invalid"}'] == 5
+
+    serve(device, main, max_body=4096, body_seconds=0.3)

@@ -117,6 +117,20 @@ def test_large_jpegs_are_decoded_smaller_but_never_too_small() -> None:
     assert np.abs(small.astype(int) - exact).mean() < 3
 
 
+def test_what_is_broken_is_said_in_words() -> None:
+    """Also where the decoder's own message is a number."""
+    data = encoded(scene(), "JPEG")
+    for cut in range(3, len(data) - 2, 7):
+        with pytest.raises(Invalid) as caught:
+            pictures.decode(data[:cut], pictures.read_head(data[:cut], ANY))
+        assert caught.value.message.startswith("a broken JPEG: ")
+        assert len(caught.value.message.split()) > 4
+    start = data.index(b"\xff\xc0")
+    odd = data[: start + 11] + b"\x99" + data[start + 12 :]  # sampling that no colour space has
+    with pytest.raises(Invalid, match=r"a broken JPEG: [^-]"):
+        pictures.read_head(odd, ANY)
+
+
 def test_limits() -> None:
     data = encoded(scene(), "PNG")
     pictures.read_head(data, 48 * 32)

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farshore.core.digest import Digest
-from farshore.serve.policy import GIVE_UP, Drain, End, Load, Refuse, Switch, Version, next_action, should_answer
+from farshore.serve.policy import (
+    GIVE_UP,
+    Drain,
+    End,
+    Load,
+    Refuse,
+    Resident,
+    Switch,
+    Version,
+    give_way,
+    next_action,
+    should_answer,
+)
 
 ROOMY, TIGHT, TINY = 1000, 150, 50
 NOW = 100.0
@@ -151,3 +163,25 @@ def test_it_always_comes_to_rest_with_what_should_answer_answering(versions, mem
     if wanted is not None:
         assert state[wanted.digest].leads
         assert state[wanted.digest].state == "ready"
+
+
+OLD, NEW, BIG = Resident("old", 100, 1.0), Resident("new", 100, 9.0), Resident("big", 300, 5.0)
+BUSY, AWAY = Resident("busy", 500, 0.0, stays=True), Resident("away", 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("about", "residents", "short", "expected"),
+    [
+        ("nobody is here", (), 10, ()),
+        ("asked longest ago goes first", (NEW, OLD), 50, ("old",)),
+        ("as many as it takes", (NEW, OLD), 150, ("old", "new")),
+        ("no more than it takes", (NEW, BIG, OLD), 350, ("old", "big")),
+        ("what is asked now or pinned stays", (BUSY, NEW), 50, ("new",)),
+        ("who holds nothing has nothing to give", (AWAY, NEW), 50, ("new",)),
+        ("nobody goes in vain", (BUSY, NEW, OLD), 250, ()),
+        ("nothing is short", (NEW,), 0, ()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_give_way(about, residents, short, expected):
+    assert give_way(residents, short) == expected

@@ -7,10 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 from farshore.serve import frames
 from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Lead, Load, Reader, Ready, Score
+from farshore.serve.version import LoadedVersion
+from farshore.serve.worker import Worker
 
 from .conftest import Device, picture, trap_model
 
@@ -137,3 +140,29 @@ def test_a_case_that_cannot_be_judged_is_missed_and_the_worker_goes_on(device: D
         assert "IndexError" in message.cases[0].why
         talk.say(Score(2), red)
         assert talk.hear()[0].status == 200
+
+
+def test_who_asks_one_after_the_other_is_alone(device: Device) -> None:
+    """The answer must not be told before the request is over: the next one would count as a second at once."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    worker, seen = Worker(theirs, 0), []
+
+    class Watched(LoadedVersion):
+        def answer(self, *given, alone: bool, **named):
+            seen.append(alone)
+            return super().answer(*given, alone=alone, **named)
+
+    worker._version = Watched(device.root, "colours", device.colours(1), 2, 1 << 20)
+    for _ in range(2):
+        threading.Thread(target=worker._answer_all, daemon=True).start()
+    reader = threading.Thread(target=worker.run)
+    reader.start()
+    talk, red = Talk(ours, None), picture((255, 51, 0))
+    for number in range(200):
+        talk.say(Score(number), red)
+        assert talk.hear()[0].status == 200
+    ours.close()
+    reader.join()
+    theirs.close()
+    assert seen == [True] * 200

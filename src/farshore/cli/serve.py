@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from farshore.cli.output import log_lines
+from farshore.cli.logs import log_lines
 from farshore.core.errors import Invalid
 
 
@@ -28,11 +28,21 @@ from farshore.core.errors import Invalid
 @click.option("--queue", type=int, help="Requests that may wait for each model; more get 503.  [default: 64]")
 @click.option("--max-pixels", type=int, help="Pixels of the largest picture.  [default: 40000000]")
 @click.option(
-    "--memory", type=int, help="Bytes that all workers together may hold.  [default: what the machine has free]"
+    "--memory", help="Most that all workers together may hold, as 512MB.  [default: what the machine has free]"
+)
+@click.option("--pin", "pins", multiple=True, help="Model that stays in memory when others need room; repeatable.")
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="First measure on how many threads models answer soonest here; kept for the next start.",
 )
 @click.option("--grpc-port", type=int, help="TCP port that takes tensors over gRPC.  [default: none]")
-@click.option("--model-control/--no-model-control", default=None, help="Whether clients may load and unload models.")
-def serve(root: Path | None, model: Path | None, runtimes: str | None, **given: Any) -> None:
+@click.option(
+    "--model-control", is_flag=True, default=None, help="Let clients load and unload models (/v2/repository)."
+)
+def serve(
+    root: Path | None, model: Path | None, runtimes: str | None, memory: str | None, *, tune: bool, **given: Any
+) -> None:
     """Answer pictures with the models on this device.
 
     \b
@@ -45,20 +55,43 @@ def serve(root: Path | None, model: Path | None, runtimes: str | None, **given: 
     without failing a request. /healthz, /readyz and /metrics tell how it is.
     """
     from farshore.serve.app import run
-    from farshore.serve.bare import install
     from farshore.serve.settings import Settings
 
     log_lines()
     chosen = {name: value for name, value in given.items() if value is not None}
+    if memory is not None:
+        from farshore.agent.settings import parse_size
+
+        chosen["memory"] = parse_size(memory)
     if runtimes:
         chosen["runtimes"] = tuple(part.strip() for part in runtimes.split(",") if part.strip())
     if (root is None) == (model is None):
         raise Invalid("give --root FOLDER, or --model FILE to try one model")
     if root is not None:
+        _tune(root.absolute()) if tune else None
         run(Settings(root=root.absolute(), **chosen))
         return
+    from farshore.serve.bare import install  # reads model files, which the server itself never does
+
     assert model is not None
     with tempfile.TemporaryDirectory(prefix="farshore-") as folder:
         installed, recognised = install(model, Path(folder))
         click.echo(f"{installed.model}: {recognised.task} ({recognised.decoder})", err=True)
+        _tune(Path(folder)) if tune else None
         run(Settings(root=Path(folder), **chosen))
+
+
+def _tune(root: Path) -> None:
+    from farshore.core.errors import FarshoreError
+    from farshore.serve.measure import tune
+
+    for installed, found in tune(root):
+        name = f"{installed.model}@{installed.version}"
+        if isinstance(found, FarshoreError):
+            click.echo(f"{name}: {found.message}", err=True)
+            continue
+        alone = ", ".join(f"{threads} in {taken:.1f} ms" for threads, taken in found.milliseconds.items())
+        crowd = ", ".join(f"{width} at once {rate:.1f}/s" for width, rate in found.rates.items())
+        click.echo(
+            f"{name}: threads of a lone request: {found.lone} ({alone}); at once: {found.width} ({crowd})", err=True
+        )

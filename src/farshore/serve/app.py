@@ -14,10 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from farshore.core import control
 from farshore.core.errors import Conflict, Unavailable
+from farshore.serve import boots
 from farshore.serve.connection import Connections
 from farshore.serve.control import Control
 from farshore.serve.front import Front
+from farshore.serve.intake import Intake
 from farshore.serve.pool import Pool
 from farshore.serve.settings import Settings
 
@@ -44,8 +47,10 @@ class Server:
         self.port = 0
         self.grpc_port = 0
         self._rpc: Rpc | None = None
-        self._pictures = Connections(Front(self.pool), settings)
-        self._orders = Connections(Control(self.pool), settings)
+        self._intake = Intake(settings.max_buffered)
+        self._pictures = Connections(Front(self.pool, self._intake), settings, self._intake)
+        # Orders are small and the agent's: pictures never keep them out.
+        self._orders = Connections(Control(self.pool), settings, Intake(settings.max_buffered))
         self._servers: list[asyncio.Server] = []
         self._clock: asyncio.Task[None] | None = None
         self._lock = -1
@@ -67,7 +72,7 @@ class Server:
             self.port = door.sockets[0].getsockname()[1]
             self._servers.append(await loop.create_unix_server(self._orders.connect, sock=_unix(settings.socket)))
             if settings.grpc_port is not None:
-                self._rpc = _rpc(self.pool)
+                self._rpc = _rpc(self.pool, self._intake)
                 self.grpc_port = await self._rpc.start(settings.host, settings.grpc_port)
         except Unavailable:
             await self._close()
@@ -134,30 +139,23 @@ def run(settings: Settings, started: Callable[[Server], None] | None = None) -> 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        await boots.counted(settings.root)
         async with Server(settings) as server:
             log.info("answering on http://%s:%d", settings.host, server.port)
             if started is not None:
                 started(server)
             await stop.wait()
 
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    try:
-        import uvloop  # noqa: PLC0415 - the standard loop does as well, a little slower
-
-        new_loop = uvloop.new_event_loop
-    except ImportError:
-        pass
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(serve())
+    asyncio.run(serve())
 
 
-def _rpc(pool: Pool) -> Rpc:
+def _rpc(pool: Pool, intake: Intake) -> Rpc:
     """The gRPC door: only who asks for it pays for it."""
     try:
         from farshore.serve.oip.rpc import Rpc  # noqa: PLC0415
     except ImportError as error:
         raise Unavailable(f"gRPC is not installed here: pip install 'farshore[grpc]' ({error})") from None
-    return Rpc(pool)
+    return Rpc(pool, intake)
 
 
 def _lock(root: Path) -> int:
@@ -177,6 +175,7 @@ def _lock(root: Path) -> int:
 
 def _unix(path: Path) -> socket.socket:
     """A listening socket at ``path`` that only this user can open; what a killed server left there goes first."""
+    control.check_socket(os.fsencode(path))
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # the mode must hold from the first moment on

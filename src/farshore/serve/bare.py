@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def install(path: Path, root: Path) -> tuple[Installed, Recognition]:
 
     Raises:
         NotFound: nothing is there.
-        Invalid: no model, several, or one that cannot be recognised without ``farshore.toml``.
+        Invalid: no model, several, or one that cannot be recognised; ``farshore.toml`` among the files says what is not in them.
         TooLarge: a file beside it is too large.
 
     """
@@ -45,13 +46,14 @@ def install(path: Path, root: Path) -> tuple[Installed, Recognition]:
     name = models[0]
     texts = {each: data for each, data in members.items() if each.lower().endswith((".txt", ".names"))}
     external = {each: data for each, data in members.items() if each != name and each not in texts}
+    said = members.get("farshore.toml")
     info = formats.inspect(members[name], external={each: len(data) for each, data in external.items()})
-    recognised = formats.recognise(info, texts)
+    recognised = formats.recognise(info, texts, None if said is None else _overrides(path, said))
     blobs, slots = Blobs(root / "blobs"), Slots(root)
     variant = _variant(name, info, recognised, members, blobs)
     model = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:63] or "model"
     payload = manifests.encode(Manifest(model, 1, Content((variant,))))
-    installed = slots.install(b"{}", payload, variant, blobs)
+    installed = slots.install(payload, variant, blobs)
     slots.activate(model, installed.digest)
     return installed, recognised
 
@@ -66,6 +68,13 @@ def _variant(name: str, info: ModelInfo, recognised: Recognition, members: dict[
         files.append(stored(labels.path, members[labels.path] if labels.content is None else labels.content, "labels"))
     files += [stored(each, members[each], "external") for each in sorted({one.location for one in info.external})]
     return Variant("bare", info.runtime, info.precision, tuple(files), info.inputs, info.outputs, recognised.pipeline())
+
+
+def _overrides(path: Path, said: bytes) -> formats.Overrides:
+    try:
+        return formats.overrides(tomllib.loads(said.decode()))
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise Invalid(f"{path}: farshore.toml cannot be read: {error}") from None
 
 
 def _members(path: Path) -> dict[str, bytes]:

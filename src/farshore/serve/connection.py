@@ -19,6 +19,7 @@ import httptools
 from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import http
 from farshore.serve.http import App, Refused, Request, Response, failure
+from farshore.serve.intake import Intake
 from farshore.serve.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,19 +33,20 @@ LINGER = 2.0
 
 
 class Connections:
-    """The open connections of one door, and the bytes that they hold.
+    """The open connections of one door.
 
     Args:
         app: who answers.
         settings: limits.
+        intake: counts the bytes of bodies.
 
     """
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: App, settings: Settings, intake: Intake) -> None:
         self.app = app
         self.settings = settings
+        self.intake = intake
         self.open: set[Connection] = set()
-        self.buffered = 0
         self.closing = False
 
     def connect(self) -> Connection:
@@ -105,7 +107,7 @@ class Connection(asyncio.Protocol):
         home.open.add(self)
         self.deadline = monotonic() + self._settings.idle_seconds
         if len(home.open) > self._settings.connections or home.closing:
-            self._refuse(failure(Unavailable("too many connections"), headers="Retry-After: 1\r\n"))
+            self._refuse(Refused(Unavailable("too many connections")))
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -121,12 +123,12 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserCallbackError as error:
             self._refuse(_refusal_of(error))
         except httptools.HttpParserError:
-            self._refuse(failure(Invalid("not a well-formed HTTP/1.1 request")))
+            self._refuse(Refused(Invalid("not a well-formed HTTP/1.1 request")))
         else:
             if self._in_head and self._head_bytes > http.MAX_HEAD:
                 self._refuse(http.too_large_head())
             elif self._request is not None and self._raw > 2 * self._request.size + MAX_OVERHEAD:
-                self._refuse(failure(Invalid("a chunked body whose framing outweighs its content")))
+                self._refuse(Refused(Invalid("a chunked body whose framing outweighs its content")))
 
     def eof_received(self) -> bool:
         return False
@@ -169,11 +171,11 @@ class Connection(asyncio.Protocol):
         self._fields += 1
         self._field_bytes += len(name) + len(value) + 4
         if self._fields > http.MAX_FIELDS or self._field_bytes + len(self._url) > http.MAX_HEAD:
-            raise Refused(http.too_large_head())
+            raise http.too_large_head()
         name = name.lower()
         if name in http.READ:
             if name in self._headers and name in http.ONCE:
-                raise Refused(failure(Invalid(f"the header {name.decode()} stands twice")))
+                raise Refused(Invalid(f"the header {name.decode()} stands twice"))
             self._headers[name] = value.strip()
 
     def on_headers_complete(self) -> None:
@@ -193,11 +195,12 @@ class Connection(asyncio.Protocol):
             return
         request.size += len(data)
         if request.size > self._app.max_body:
-            raise Refused(http.too_large_body(self._app.max_body))
-        self._home.buffered += len(data)
+            raise http.too_large_body(self._app.max_body)
         request.body.append(data)
-        if self._home.buffered > self._settings.max_buffered:
-            raise Refused(failure(Unavailable("too many pictures at once"), headers="Retry-After: 1\r\n"))
+        try:
+            self._home.intake.take(len(data))
+        except Unavailable as error:
+            raise Refused(error) from None
 
     def on_message_complete(self) -> None:
         if self._offered:
@@ -207,8 +210,9 @@ class Connection(asyncio.Protocol):
             return
         if len(self._ahead) >= MAX_AHEAD:
             self._forget(request)
-            raise Refused(failure(Invalid(f"more than {MAX_AHEAD} requests sent ahead")))
+            raise Refused(Invalid(f"more than {MAX_AHEAD} requests sent ahead"))
         self._ahead.append(request)
+        self._reset_head()  # what comes next is another request, also if it is malformed from its first byte on
         if self._busy or self._choked:
             self._pause()
         else:
@@ -218,7 +222,7 @@ class Connection(asyncio.Protocol):
         """Another protocol was offered: ignore that (RFC 9110 §7.8) and read the request as if it had not been."""
         method = self._parser.get_method()
         if method == b"CONNECT":
-            self._refuse(failure(Invalid("this is no proxy"), status=405))
+            self._refuse(Refused(Invalid("this is no proxy"), status=405))
             return
         lines = [method + b" " + self._url + b" HTTP/1.1"]
         lines += [name + b": " + value for name, value in self._headers.items() if name != b"connection"]
@@ -241,10 +245,8 @@ class Connection(asyncio.Protocol):
             parser.get_method(), self._url, parser.get_http_version(), self._headers, keep=parser.should_keep_alive()
         )
         if request.length is not None and request.length > self._app.max_body:
-            raise Refused(http.too_large_body(self._app.max_body))
-        refusal = self._app.admit(request)
-        if refusal is not None:
-            raise Refused(refusal)
+            raise http.too_large_body(self._app.max_body)
+        self._app.admit(request)
         return request
 
     def _next(self) -> None:
@@ -312,9 +314,12 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         self.deadline = monotonic() + LINGER
 
-    def _refuse(self, response: Response) -> None:
+    def _refuse(self, refused: Refused) -> None:
         """Answer what cannot be a request, in its turn, then close."""
+        if self._over:
+            return  # the last answer is given already: what came behind it in the same breath gets none
         self._over = True
+        response = self._app.refusal(self._url.partition(b"?")[0], self._headers, refused)
         self._forget(self._request)
         self._request = None
         if self._busy:
@@ -327,7 +332,7 @@ class Connection(asyncio.Protocol):
         if self._over or self._transport.get_write_buffer_size():
             self._transport.abort()
         elif self._request is not None or self._in_head:
-            self._refuse(failure(Invalid("the request took too long to arrive"), status=408))
+            self._refuse(Refused(Invalid("the request took too long to arrive"), status=408))
         else:
             self._transport.close()
 
@@ -339,7 +344,7 @@ class Connection(asyncio.Protocol):
     def _forget(self, entry: Request | Response | None) -> None:
         """The body of a request is not needed any more."""
         if isinstance(entry, Request) and entry.body:
-            self._home.buffered -= sum(map(len, entry.body))
+            self._home.intake.give_back(sum(map(len, entry.body)))
             entry.body = []
 
     def _reset_head(self) -> None:
@@ -359,8 +364,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _refusal_of(error: BaseException) -> Response:
+def _refusal_of(error: BaseException) -> Refused:
     inner = error.__context__ or error.__cause__
     if isinstance(inner, Refused):
-        return inner.response
+        return inner
     raise error  # a fault of ours: let it be seen

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 
@@ -14,8 +14,9 @@ from farshore.core import digest as digests
 from farshore.core import documents, manifest
 from farshore.core.control import ModelStatus, Status, Target
 from farshore.core.errors import FarshoreError, Invalid, NotFound
-from farshore.serve.http import Request, Response, failure
-from farshore.serve.pool import Model, Pool
+from farshore.serve.http import Refused, Request, Response, failure
+from farshore.serve.model import Model
+from farshore.serve.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,18 @@ class Control:
         chosen = pool.settings.runtimes
         self._runtimes = tuple(name for name in installed if not chosen or name in chosen)
 
-    def admit(self, request: Request) -> Response | None:
+    def admit(self, request: Request) -> None:
         """Refuse unknown paths and methods."""
         path = request.path.decode("latin-1")
         wanted = "GET" if path == "/control/models" else "POST" if _ORDER.match(path) else None
         if wanted is None:
-            return failure(NotFound(f"there is no {path[:80]!r} here"))
+            raise Refused(NotFound(f"there is no {path[:80]!r} here"))
         if request.method != wanted:
-            return failure(Invalid(f"{path[:80]} takes {wanted}"), status=405, headers=f"Allow: {wanted}\r\n")
-        return None
+            raise Refused(Invalid(f"{path[:80]} takes {wanted}"), status=405, headers=f"Allow: {wanted}\r\n")
+
+    def refusal(self, path: bytes, headers: Mapping[bytes, bytes], refused: Refused) -> Response:
+        """As :meth:`farshore.serve.http.App.refusal`."""
+        return failure(refused.error, status=refused.status, headers=refused.headers)
 
     def answer(self, request: Request, reply: Callable[[Response], None]) -> Callable[[], None] | None:
         """As :meth:`farshore.serve.http.App.answer`. An order once given is carried out, also if who gave it goes away."""

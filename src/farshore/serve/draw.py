@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +36,34 @@ def drawn(pixels: Pixels, members: Mapping[str, Any], kind: Drawing) -> bytes:
     found = members.get("detections") or members.get("segments") or ()
     names = sorted({each["class"] for each in found})
     for each in found:
-        pen.box(each["box"], f"{each['class']} {each['score']:.2f}", names.index(each["class"]))
+        number = names.index(each["class"])
+        pen.box(each["box"], f"{legible(each['class'], number)} {each['score']:.2f}", number)
     for number, each in enumerate(members.get("poses", ())):
         pen.pose(each, number)
     if not found:
         pen.list(
-            [f"{each['class']} {each.get('score', each.get('share', 0)):.2f}" for each in members.get("classes", ())]
+            [
+                f"{legible(each['class'], number)} {each.get('score', each.get('share', 0)):.2f}"
+                for number, each in enumerate(members.get("classes", ()))
+            ]
         )
     out = io.BytesIO()
     image.save(out, kind.upper(), **({"quality": _QUALITY} if kind == "jpeg" else {"compress_level": 1}))
     return out.getvalue()
+
+
+def legible(name: str, number: int) -> str:
+    """A class's name in the letters that Pillow's own font has, which are ASCII's; ``#1``, ``#2`` … where it has others.
+
+    A font for every script would weigh more than the rest of the server. The names themselves stand in the JSON answer.
+
+    Args:
+        name: as the labels have it.
+        number: the class's place among those of the picture, from 0 on, as for its colour.
+
+    """
+    plain = "".join(each for each in unicodedata.normalize("NFKD", name) if not unicodedata.combining(each))
+    return plain if plain.strip() and plain.isascii() and plain.isprintable() else f"#{number + 1}"
 
 
 class _Pen:

@@ -26,13 +26,18 @@ Drawing = Literal["jpeg", "png"]
 
 
 class Load(Struct, frozen=True, tag="load", array_like=True):
-    """Load that version from the slots under ``root``; answered by :class:`Ready` or :class:`Failed`."""
+    """Load that version from the slots under ``root``; answered by :class:`Ready` or :class:`Failed`.
+
+    ``crowded`` tells that several requests are to be expected at once, ``tuned`` that what was measured goes before ``threads``.
+    """
 
     root: str
     model: str
     digest: str
     threads: int
     max_pixels: int
+    crowded: bool = False
+    tuned: bool = True
 
 
 class Score(Struct, frozen=True, tag="score", array_like=True):
@@ -71,9 +76,10 @@ class Lead(Struct, frozen=True, tag="lead", array_like=True):
 
 
 class Ready(Struct, frozen=True, tag="ready", array_like=True):
-    """Loaded and warm."""
+    """Loaded and warm; answers ``width`` requests at once."""
 
     seconds: float
+    width: int = 1
 
 
 class Failed(Struct, frozen=True, tag="failed", array_like=True):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import msgspec
 
 from farshore.core.errors import Invalid, NotFound
 from farshore.serve import page, pages
-from farshore.serve.http import Request, Response, failure
+from farshore.serve.http import Refused, Request, Response, failure
+from farshore.serve.intake import Intake
+from farshore.serve.model import Model
 from farshore.serve.oip.rest import Rest
-from farshore.serve.pool import Model, Pool
+from farshore.serve.pool import Pool
 from farshore.serve.score import Scores
 
 log = logging.getLogger(__name__)
@@ -41,35 +43,42 @@ class Front:
 
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, intake: Intake) -> None:
         self.pool = pool
         self.max_body = pool.settings.max_body
-        self._scores = Scores(pool)
-        self._tensors = Rest(pool)
+        self._intake = intake
+        self._scores = Scores(pool, intake)
+        self._tensors = Rest(pool, intake)
         self._index = pages.index()
 
-    def admit(self, request: Request) -> Response | None:
+    def admit(self, request: Request) -> None:
         """Refuse by the header: unknown path, wrong method."""
-        refusal = self._refusal(request)
-        return None if refusal is None else self._signed(request, refusal)
-
-    def _refusal(self, request: Request) -> Response | None:
         if self._tensors.owns(request.path):
-            return self._tensors.admit(request)
+            self._tensors.admit(request)
+            return
         methods = _METHODS.get(request.path)
         if methods is None:
-            return failure(NotFound(f"there is no {_shown(request.path)} here"))
+            raise Refused(NotFound(f"there is no {_shown(request.path)} here"))
         if request.method not in methods:
             allowed = ", ".join(methods)
-            headers = f"Allow: {allowed}\r\n"
-            return failure(Invalid(f"{_shown(request.path)} takes {allowed}"), status=405, headers=headers)
-        return None
+            raise Refused(
+                Invalid(f"{_shown(request.path)} takes {allowed}"), status=405, headers=f"Allow: {allowed}\r\n"
+            )
+
+    def refusal(self, path: bytes, headers: Mapping[bytes, bytes], refused: Refused) -> Response:
+        """As :meth:`farshore.serve.http.App.refusal`."""
+        if self._tensors.owns(path):
+            told = self._tensors.refusal(refused)
+        else:
+            self._intake.refuse("http", refused.error)
+            told = failure(refused.error, status=refused.status, headers=refused.headers)
+        return _signed("refused", path, headers, told)
 
     def answer(self, request: Request, reply: Callable[[Response], None]) -> Callable[[], None] | None:
         """As :meth:`farshore.serve.http.App.answer`."""
 
         def signed(response: Response) -> None:
-            reply(self._signed(request, response))
+            reply(_signed(request.method, request.path, request.headers, response))
 
         if request.path == b"/score":
             return self._scores.answer(request, signed)
@@ -77,17 +86,6 @@ class Front:
             return self._tensors.answer(request, signed)
         signed(self._say(request.path))
         return None
-
-    def _signed(self, request: Request, response: Response) -> Response:
-        """The answer with the request's id (the client's own if it is sane), and its trace context as it came."""
-        given, trace = request.headers.get(b"x-request-id", b""), request.headers.get(b"traceparent", b"")
-        number = given.decode() if _ID.match(given) else secrets.token_hex(8)
-        headers = f"{response.headers}X-Request-Id: {number}\r\n"
-        if _TRACE.match(trace):
-            headers += f"traceparent: {trace.decode()}\r\n"
-            log.info("%s %s %d request %s trace %s", request.method, _shown(request.path), response.status, number,
-                     trace.decode())  # fmt: skip
-        return replace(response, headers=headers)
 
     def _say(self, path: bytes) -> Response:
         match path:
@@ -103,8 +101,19 @@ class Front:
                 return _json({"models": [_described(model) for model in self.pool.models.values() if model.lanes]})
             case _:
                 return Response(
-                    200, page.metrics_of(self.pool, self._scores.rejected), "text/plain; version=0.0.4; charset=utf-8"
+                    200, page.metrics_of(self.pool, self._intake), "text/plain; version=0.0.4; charset=utf-8"
                 )
+
+
+def _signed(verb: str, path: bytes, asked: Mapping[bytes, bytes], response: Response) -> Response:
+    """The answer with the request's id (the client's own if it is sane), and its trace context as it came."""
+    given, trace = asked.get(b"x-request-id", b""), asked.get(b"traceparent", b"")
+    number = given.decode() if _ID.match(given) else secrets.token_hex(8)
+    headers = f"{response.headers}X-Request-Id: {number}\r\n"
+    if _TRACE.match(trace):
+        headers += f"traceparent: {trace.decode()}\r\n"
+        log.info("%s %s %d request %s trace %s", verb, _shown(path), response.status, number, trace.decode())
+    return replace(response, headers=headers)
 
 
 def _described(model: Model) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from farshore.core.errors import FarshoreError, Invalid, TooLarge
+from farshore.core.errors import FarshoreError, Invalid, TooLarge, Unavailable
 from farshore.serve.frames import error_body
 
 MAX_HEAD = 16 << 10
@@ -83,8 +83,24 @@ class App(Protocol):
 
     max_body: int
 
-    def admit(self, request: Request) -> Response | None:
-        """Refuse a request by its header alone, before its body is taken."""
+    def admit(self, request: Request) -> None:
+        """Look at a request's header, before its body is taken.
+
+        Raises:
+            Refused: it is not taken.
+
+        """
+        ...
+
+    def refusal(self, path: bytes, headers: Mapping[bytes, bytes], refused: Refused) -> Response:
+        """What a refused request is told, in the shape that errors have at its address.
+
+        Args:
+            path: as far as it is known.
+            headers: those of ``READ`` that came.
+            refused: why.
+
+        """
         ...
 
     def answer(self, request: Request, reply: Callable[[Response], None]) -> Callable[[], None] | None:
@@ -98,11 +114,20 @@ def failure(error: FarshoreError, *, status: int | None = None, headers: str = "
 
 
 class Refused(Exception):
-    """A request that is not taken: answer with ``response`` and close."""
+    """A request that is not taken: it is told why, and the connection closed.
 
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
+    Args:
+        error: why.
+        status: HTTP's own, where it is more exact than the error's.
+        headers: further lines of the answer, each ended by CRLF.
+
+    """
+
+    def __init__(self, error: FarshoreError, *, status: int | None = None, headers: str = "") -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.status = status or error.status
+        self.headers = headers + ("Retry-After: 1\r\n" if isinstance(error, Unavailable) else "")
 
 
 def request_of(method: bytes, url: bytes, version: str, headers: Mapping[bytes, bytes], *, keep: bool) -> Request:
@@ -120,14 +145,14 @@ def request_of(method: bytes, url: bytes, version: str, headers: Mapping[bytes, 
 
     """
     if version not in {"1.1", "1.0"}:
-        raise Refused(failure(Invalid("only HTTP/1.0 and HTTP/1.1 are spoken here")))
+        raise Refused(Invalid("only HTTP/1.0 and HTTP/1.1 are spoken here"))
     if version == "1.1" and b"host" not in headers:
-        raise Refused(failure(Invalid("the request has no Host header")))
+        raise Refused(Invalid("the request has no Host header"))
     expected = headers.get(b"expect", b"").lower()
     if expected not in {b"", b"100-continue"}:
-        raise Refused(failure(Invalid("the only expectation that is met is 100-continue"), status=417))
+        raise Refused(Invalid("the only expectation that is met is 100-continue"), status=417)
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refused(failure(Invalid("send the body as it is, not compressed"), status=415))
+        raise Refused(Invalid("send the body as it is, not compressed"), status=415)
     path, _, query = url.partition(b"?")
     return Request(
         method.decode("ascii", "replace"),
@@ -146,13 +171,13 @@ def _length(version: str, headers: Mapping[bytes, bytes]) -> int | None:
     """Announced bytes of the body; None if it comes in chunks, or if there is none."""
     length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
     if coding is not None and length is not None:
-        raise Refused(failure(Invalid("Content-Length and Transfer-Encoding exclude each other")))
+        raise Refused(Invalid("Content-Length and Transfer-Encoding exclude each other"))
     if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-        raise Refused(failure(Invalid("of transfer encodings only chunked is taken"), status=501))
+        raise Refused(Invalid("of transfer encodings only chunked is taken"), status=501)
     if length is None:
         return None
     if not (length.isdigit() and len(length) < 16):
-        raise Refused(failure(Invalid("Content-Length is no number")))
+        raise Refused(Invalid("Content-Length is no number"))
     return int(length)
 
 
@@ -165,11 +190,11 @@ def head_of(response: Response, *, keep: bool) -> bytes:
     ).encode("latin-1", "replace")
 
 
-def too_large_head() -> Response:
+def too_large_head() -> Refused:
     """Refuses a header."""
-    return failure(TooLarge(f"the header is larger than {MAX_HEAD} bytes or {MAX_FIELDS} fields"), status=431)
+    return Refused(TooLarge(f"the header is larger than {MAX_HEAD} bytes or {MAX_FIELDS} fields"), status=431)
 
 
-def too_large_body(limit: int) -> Response:
+def too_large_body(limit: int) -> Refused:
     """Refuses a body."""
-    return failure(TooLarge(f"the body is larger than {limit} bytes"))
+    return Refused(TooLarge(f"the body is larger than {limit} bytes"))

@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 2
 """Workers that may die over one request before it is answered 503."""
 
+RECENT, ENOUGH = 256, 10
+"""Requests whose time is remembered, and below which nothing is said of it."""
+
+_LATELY = 10.0
+"""Seconds for which a crowd of requests is expected to go on, and between two looks at a worker's memory."""
+
 _HOPELESS = (Corrupt, Invalid, NotFound, Conflict, Denied)
 _ids = itertools.count(1)
 
@@ -123,7 +129,10 @@ class Lane:
         self.queue: deque[Lease] = deque()
         self.running: dict[int, Lease] = {}
         self.service = 0.0  # seconds in a worker, smoothed
+        self._newest: deque[float] = deque(maxlen=RECENT)  # seconds that its newest requests were computed
         self.worker: WorkerProcess | None = None
+        self._together = -1e9  # when several requests last ran at once
+        self._measured = 0.0  # when its memory was
         self._settings = settings
         self._on_change = on_change
         self._on_answer = on_answer
@@ -141,6 +150,11 @@ class Lane:
         """Whether nothing is left of it here."""
         return self.state == "absent" and not self.leases and not self._checks
 
+    @property
+    def crowded(self) -> bool:
+        """Whether several requests ran at once lately."""
+        return monotonic() - self._together < _LATELY
+
     def view(self) -> policy.Version:
         """This version as the policy sees it."""
         held = self.leases + len(self._checks)
@@ -153,8 +167,8 @@ class Lane:
         """Forget what went wrong: somebody asks for this version anew."""
         self.broken, self.crashes, self.retry_at, self.fault = False, 0, 0.0, None
 
-    def load(self) -> None:
-        """Start a worker and let it load."""
+    def load(self, *, crowded: bool = False) -> None:
+        """Start a worker and let it load, ready for several requests at once or for a lone one."""
         self.state, self.since = "loading", monotonic()
         worker = WorkerProcess(self._on_frame, self._on_death)
         self.worker = worker
@@ -166,7 +180,8 @@ class Lane:
             return
         installed, settings = self.installed, self._settings
         root = str(settings.root.absolute())
-        worker.send(Load(root, installed.model, installed.digest, settings.width, settings.max_pixels))
+        tuned = not settings.threads  # a number that was given goes before one that was measured
+        worker.send(Load(root, installed.model, installed.digest, settings.width, settings.max_pixels, crowded, tuned))
 
     def refuse(self, fault: FarshoreError) -> None:
         """It cannot be loaded here."""
@@ -217,12 +232,15 @@ class Lane:
             Unavailable: nothing of that happened for long: other versions of the model keep it from its turn.
 
         """
+        patience = 2 * self._settings.load_seconds
         try:
-            async with asyncio.timeout(2 * self._settings.load_seconds):
+            async with asyncio.timeout(patience) as limit:
                 while self.state in {"loading", "ending"} or (
                     self.state == "absent" and not self.broken and self.fault is None
                 ):
                     await self.changed()
+                    if self.state == "loading":  # its turn came; from here on the clock of loading counts
+                        limit.reschedule(asyncio.get_running_loop().time() + patience)
         except TimeoutError:
             raise Unavailable("its turn to load did not come") from None
 
@@ -266,8 +284,21 @@ class Lane:
             )
             self.finish(lease, Reply(503, error=self.fault))
             self._kill()
-        elif self.state == "ready" and self.crashes and now - self.since > self._settings.steady_seconds:
+        if self.worker is not None and self.state == "ready" and now - self._measured > _LATELY:
+            self.need, self._measured = self.worker.memory() or self.need, now
+        if self.state == "ready" and self.crashes and now - self.since > self._settings.steady_seconds:
             self.crashes = 0
+
+    @property
+    def latency(self) -> float:
+        """95th percentile of the seconds that its newest requests were computed, waiting apart; 0 while there were too few."""
+        found = sorted(self._newest)
+        return found[int(0.95 * (len(found) - 1))] if len(found) >= ENOUGH else 0.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes that its worker held when it was last measured; 0 if it never was."""
+        return self.need if self._measured else 0
 
     def finish(self, lease: Lease, reply: Reply) -> None:
         """Answer a request; its lease ends."""
@@ -286,6 +317,8 @@ class Lane:
             lease.started = monotonic()
             self.running[lease.id] = lease
             worker.send(structs.replace(lease.order, id=lease.id), lease.body, lease.length)
+            if len(self.running) > 1:
+                self._together = lease.started
 
     def _on_frame(self, message: ToFront, body: bytes) -> None:
         worker = self.worker
@@ -297,7 +330,8 @@ class Lane:
             case Ready():
                 now = monotonic()
                 self.state, self.load_seconds, self.since, self.fault = "ready", now - self.since, now, None
-                self.need = worker.memory() or self.need
+                self.need, self._measured = worker.memory() or self.need, now
+                self._window = message.width + 1
                 if self.leads:  # it comes back after a crash
                     worker.send(Lead())
                 self._dispatch()
@@ -321,6 +355,7 @@ class Lane:
             self.stages["wait"].add(lease.started - lease.came)
             for name, milliseconds in zip(("decode", "infer", "read"), message.stages, strict=True):
                 self.stages[name].add(milliseconds / 1e3)
+            self._newest.append(sum(message.stages) / 1e3)
         self._dispatch()
         self.finish(lease, _reply(message, body, self.installed))
         self._let_go()

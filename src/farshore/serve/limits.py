@@ -11,6 +11,8 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _CAP_SYS_NICE = 23
+_RESERVED = 2 << 30
+"""Address space that stacks, arenas and libraries reserve and never touch."""
 
 
 def tie_to_parent(parent: int) -> None:
@@ -29,10 +31,34 @@ def tie_to_parent(parent: int) -> None:
 
 
 def confine(address_space: int) -> None:
-    """No core files (they hold pictures and models), and at most that many bytes of address space (0: no limit)."""
+    """No core files (they hold pictures and models), bounded memory, and the first to go when the machine has no more.
+
+    Args:
+        address_space: bytes; 0 for as much as the machine has memory, and what libraries reserve without using it.
+
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if address_space:
-        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    bound = address_space or _machine_memory()
+    if bound:
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    try:
+        Path("/proc/self/oom_score_adj").write_text(
+            "500"
+        )  # rather this than the front, the agent or what else runs here
+    except OSError:
+        pass  # not Linux, or not allowed here: the kernel chooses by size, which most often is the same
+
+
+def _machine_memory() -> int:
+    """Bytes of memory that a process may ever get, and what is reserved without being touched; 0 where it cannot be told."""
+    if sys.platform != "linux":
+        return 0
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    return (min(found, int(limit)) if limit.isdigit() else found) + _RESERVED
 
 
 def stand_back(niceness: int) -> bool:

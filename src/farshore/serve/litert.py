@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-import queue
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from farshore import formats
-from farshore.core.errors import Invalid, Unavailable
+from farshore.core.errors import FarshoreError, Invalid, Unavailable
 
 
 class _Context:
@@ -26,12 +26,13 @@ class _Context:
         self._outputs = self._interpreter.get_output_details()
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As :meth:`farshore.serve.engine.Engine.run`."""
         try:
             return self._run(feeds)
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, KeyError) as error:
             # A size that it refused must not stay: the next request compares with what really stands there.
             self._inputs = {entry["name"]: entry for entry in self._interpreter.get_input_details()}
-            raise
+            raise Unavailable(f"LiteRT failed: {_line(error)}") from None
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         changed = False
@@ -49,49 +50,34 @@ class _Context:
         return {entry["name"]: np.array(self._interpreter.get_tensor(entry["index"])) for entry in self._outputs}
 
 
-class LiteRtEngine:
-    """Interpreters with one thread, as many as requests at once, and one with all cores for a lone request.
+class LiteRtModel:
+    """A model file; each context of it runs one request at a time.
 
     Args:
         path: the model file.
-        threads: requests at once, and cores that a lone one may use.
-
-    Raises:
-        Invalid: LiteRT refuses the model.
-        MemoryError: not enough memory.
 
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def steady(self) -> bool:
+        """As :attr:`farshore.serve.engine.Model.steady`."""
+        return _same_with_threads(self._path)
+
+    def context(self, threads: int) -> _Context:
+        """As :meth:`farshore.serve.engine.Model.context`."""
         try:
-            contexts = [_Context(path, 1) for _ in range(threads)]
-            lone = [_Context(path, threads)] if threads > 1 and _same_with_threads(path) else []
+            return _Context(self._path, threads)
         except (ValueError, RuntimeError) as error:
-            raise Invalid(f"LiteRT refuses {path.name}: {_line(error)}") from None
-        self._shared: queue.SimpleQueue[_Context] = queue.SimpleQueue()
-        self._alone: queue.SimpleQueue[_Context] = queue.SimpleQueue()
-        for context in contexts:
-            self._shared.put(context)
-        for context in lone:
-            self._alone.put(context)
+            raise Invalid(f"LiteRT refuses {self._path.name}: {_line(error)}") from None
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], *, alone: bool) -> dict[str, NDArray[Any]]:
-        """As :meth:`farshore.serve.engine.Engine.run`."""
-        home, context = self._take(alone)
-        try:
-            return context.run(feeds)
-        except (ValueError, RuntimeError, KeyError) as error:
-            raise Unavailable(f"LiteRT failed: {_line(error)}") from None
-        finally:
-            home.put(context)
-
-    def _take(self, alone: bool) -> tuple[queue.SimpleQueue[_Context], _Context]:
-        if alone:
-            try:
-                return self._alone, self._alone.get_nowait()
-            except queue.Empty:
-                pass  # the request before it was alone too and still runs
-        return self._shared, self._shared.get()
+    def optimised(self) -> bytes:
+        """As :meth:`farshore.serve.engine.Model.optimised`; LiteRT maps its files as they are."""
+        return b""
 
 
 def _same_with_threads(path: Path) -> bool:
@@ -100,8 +86,11 @@ def _same_with_threads(path: Path) -> bool:
     ``TFLite_Detection_PostProcess`` with regular suppression splits the classes among threads and loses detections on the way
     (seen in ai-edge-litert 2.3: two threads found two of three objects).
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        custom = formats.inspect(data).custom
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            custom = formats.inspect(data).custom
+    except (FarshoreError, ValueError):
+        return True  # LiteRT will say what is wrong with it
     return not any(one.op == "TFLite_Detection_PostProcess" and one.settings.get("use_regular_nms") for one in custom)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 RESERVE = 32 << 20
 """Bytes that are left to the rest of the machine."""
@@ -40,3 +43,16 @@ def available() -> int:
     except (OSError, ValueError, IndexError):
         pass  # no such control group
     return max(0, free)
+
+
+def give_back() -> None:
+    """Return what this process freed to the system: the C library by itself keeps it for later."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """The C library's ``malloc_trim``; None where it has none, which is everywhere but in glibc."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from farshore.serve import memory
+from farshore.serve.intake import Intake
 from farshore.serve.metrics import Labels, Text
 from farshore.serve.pool import Pool
 
 
-def metrics_of(pool: Pool, rejected: Mapping[str, int]) -> bytes:
+def metrics_of(pool: Pool, intake: Intake) -> bytes:
     """All families.
 
     Args:
         pool: the models.
-        rejected: requests refused before a model was chosen, by error code.
+        intake: what the doors hold and refused.
 
     """
     text = Text()
     text.family(
-        "farshore_rejected_total", "counter", "Requests refused before a model was chosen, by reason.",
-        [((("code", code),), count) for code, count in rejected.items()],
+        "farshore_rejected_total", "counter", "Requests refused before a model was chosen, by door and reason.",
+        [((("door", door), ("code", code)), count) for (door, code), count in intake.refused.items()],
     )  # fmt: skip
+    text.family("farshore_buffered_bytes", "gauge", "Bytes of all bodies in memory.", [((), intake.buffered)])
     _models(text, pool)
     _versions(text, pool)
     held = memory.held(os.getpid())

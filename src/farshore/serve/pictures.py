@@ -105,7 +105,9 @@ def decode(data: bytes, head: Head, at_least: tuple[int, int] = (0, 0)) -> Pixel
 def _jpeg_head(data: bytes) -> Head:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except (ValueError, KeyError) as error:  # KeyError: a header that ends before it says how colours are stored
+    except KeyError:
+        raise Invalid("a broken JPEG: its header ends before it says how colours are stored") from None
+    except ValueError as error:
         raise Invalid(f"a broken JPEG: {_line(error)}") from None
     # Neither restart markers nor stuffed bytes look like a start of scan, so this counts scans, thumbnails included.
     if data.count(b"\xff\xda") > MAX_SCANS:

@@ -96,6 +96,24 @@ class Refuse:
 Action = Load | Switch | Drain | End | Refuse
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model in memory.
+
+    Attributes:
+        name: the model's.
+        held: bytes that its workers hold.
+        used: when it last answered.
+        stays: it is asked right now, or must not be let go at all.
+
+    """
+
+    name: str
+    held: int
+    used: float
+    stays: bool = False
+
+
 def next_action(versions: tuple[Version, ...], memory: int, now: float) -> Action | None:
     """The next move for one model, or None while there is nothing to do but wait.
 
@@ -141,6 +159,25 @@ def should_answer(versions: tuple[Version, ...]) -> Version | None:
     if lead.broken or (lead.crashes >= GIVE_UP and fallback.crashes < lead.crashes):
         return fallback
     return lead
+
+
+def give_way(residents: tuple[Resident, ...], short: int) -> tuple[str, ...]:
+    """The models that are to leave memory for another one: none more than needed, those first that were asked longest ago.
+
+    Args:
+        residents: all other models.
+        short: bytes that are to become free.
+
+    Returns:
+        Their names; none if not even all of them would do.
+
+    """
+    going: list[str] = []
+    for resident in sorted(residents, key=lambda each: each.used):
+        if short > 0 and resident.held and not resident.stays:
+            going.append(resident.name)
+            short -= resident.held
+    return () if short > 0 else tuple(going)
 
 
 def _runs(version: Version) -> bool:

@@ -12,8 +12,10 @@ from farshore.core.errors import FarshoreError, Invalid, Unavailable
 from farshore.serve import multipart
 from farshore.serve.frames import Drawing, Score, error_body
 from farshore.serve.http import Request, Response, failure
+from farshore.serve.intake import Intake
 from farshore.serve.lane import Lease, Reply
-from farshore.serve.pool import Model, Pool
+from farshore.serve.model import Model
+from farshore.serve.pool import Pool
 from farshore.store.slots import Installed
 
 MAX_QUERY = 2048
@@ -39,15 +41,13 @@ class Scores:
 
     Args:
         pool: the models.
-
-    Attributes:
-        rejected: requests refused before a model was chosen, by error code.
+        intake: counts what is refused.
 
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, intake: Intake) -> None:
         self._pool = pool
-        self.rejected: dict[str, int] = {}
+        self._intake = intake
 
     def answer(self, request: Request, reply: Done) -> Cancel | None:
         """As :meth:`farshore.serve.http.App.answer`."""
@@ -66,7 +66,7 @@ class Scores:
                 request.body, request.size, model, wishes, order, lambda got: reply(response(model, got, draw))
             )
         except FarshoreError as error:
-            self.rejected[error.code] = self.rejected.get(error.code, 0) + 1
+            self._intake.refuse("http", error)
             headers = "Retry-After: 2\r\n" if isinstance(error, Unavailable) else ""
             reply(failure(error, headers=headers))
             return None

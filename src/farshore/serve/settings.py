@@ -36,9 +36,10 @@ class Settings:
         body_seconds: a request's body must be whole by then.
         idle_seconds: a connection without a request is closed then.
         memory: bytes that all workers together may hold; 0 means what the machine has free.
-        worker_memory: bytes of address space that one worker may use; 0 sets no limit.
+        pins: models that stay in memory however long nobody asks for them.
+        worker_memory: bytes of address space that one worker may use; 0 means what the machine has, and 2 GiB.
         niceness: added to the niceness of a worker that takes no traffic yet, where it can be taken back.
-        model_control: whether clients may load and unload models.
+        model_control: whether clients may load and unload models; the agent always may.
         grpc_port: TCP port that takes tensors over gRPC; None for none, 0 lets the system choose.
 
     """
@@ -62,9 +63,10 @@ class Settings:
     body_seconds: float = 60.0
     idle_seconds: float = 75.0
     memory: int = 0
+    pins: tuple[str, ...] = ()
     worker_memory: int = 0
     niceness: int = 10
-    model_control: bool = True
+    model_control: bool = False
     grpc_port: int | None = None
 
     def __post_init__(self) -> None:

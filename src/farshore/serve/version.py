@@ -14,7 +14,7 @@ from farshore.core.control import CaseResult
 from farshore.core.digest import Digest
 from farshore.core.errors import Corrupt, FarshoreError, Invalid, Unavailable
 from farshore.core.manifest import AcceptanceCase, PictureInput, Pipeline, Tensor, Variant
-from farshore.serve import engine, pictures, prepare, probe, tasks
+from farshore.serve import engine, memory, pictures, prepare, probe, tasks, tuning
 from farshore.serve.frames import Drawing
 from farshore.serve.oip import tensors
 from farshore.serve.prepare import Placement, Preparer
@@ -35,8 +35,14 @@ class LoadedVersion:
         root: the device's root folder.
         model: name.
         digest: of the manifest.
-        threads: requests that will run at once.
+        threads: requests that will run at once, and cores that a lone one may use; unless ``tuned`` tells better.
         max_pixels: pixels of the largest picture.
+        crowded: several requests are expected at once from the start.
+        tuned: follow what :mod:`farshore.serve.tuning` found out on this machine, if it did.
+
+    Attributes:
+        width: requests that will run at once.
+        blank: an input of nothing, to run it with; None if nothing is known of what it may be fed.
 
     Raises:
         NotFound: it is not installed.
@@ -46,7 +52,17 @@ class LoadedVersion:
 
     """
 
-    def __init__(self, root: Path, model: str, digest: Digest, threads: int, max_pixels: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        model: str,
+        digest: Digest,
+        threads: int,
+        max_pixels: int,
+        *,
+        crowded: bool = False,
+        tuned: bool = True,
+    ) -> None:
         slots = Slots(root)
         self._installed = slots.find(model, digest)
         slots.verify(self._installed)
@@ -68,7 +84,13 @@ class LoadedVersion:
         self._decoder = tasks.decoder(
             Subject(pipeline, variant.inputs, variant.outputs, _labels(self._installed, variant))
         )
-        self._engine = engine.load(variant.runtime, self._installed.file(variant.model.path), threads)
+        path = self._installed.file(variant.model.path)
+        found = tuning.read(self._installed, variant.runtime) if tuned else None
+        lone, self.width = (threads, threads) if found is None else (found[0].lone, found[0].width)
+        optimised = None if found is None else found[1]
+        self._engine = engine.load(
+            variant.runtime, path, lone=lone, width=self.width, crowded=crowded, optimised=optimised
+        )
         self._name = {"model": model, "version": self._installed.version, "digest": digest}
         self._source = (model, self._installed.version)
         self._warm()
@@ -186,15 +208,26 @@ class LoadedVersion:
             raise Invalid(f"the manifest speaks of a tensor {name!r} that the model does not have")
         return self._tensors[name]
 
-    def _warm(self) -> None:
-        """Run once in each way, so that the first request does not pay for what is made on first use."""
+    @property
+    def model(self) -> engine.Model:
+        """What contexts are made of."""
+        return self._engine.model
+
+    @property
+    def blank(self) -> dict[str, NDArray[Any]] | None:
         spec, preparer = self._spec, self._preparer
         if spec is None or preparer is None:
-            return  # nothing is known of what such a model may be fed
+            return None
         place = prepare.place(spec, (spec.height, spec.width))
-        feeds = self._feeds(spec.tensor, preparer(np.zeros((place.height, place.width, 3), np.uint8), place), place)
-        for alone in (True, False):
-            outputs = self._engine.run(feeds, alone=alone)
+        return self._feeds(spec.tensor, preparer(np.zeros((place.height, place.width, 3), np.uint8), place), place)
+
+    def _warm(self) -> None:
+        """Run once, so that the first request does not pay for what is made on first use."""
+        feeds = self.blank
+        if feeds is None:
+            return
+        outputs = self._engine.warm(feeds)
+        memory.give_back()
         missing = [name for name in self._roles.values() if name not in outputs]
         if missing:
             raise Corrupt(f"the model has no output {missing[0]!r}, which its manifest speaks of")

@@ -1,8 +1,8 @@
 """A worker: a process that holds one version and answers pictures with it.
 
-The front starts ``python -m farshore.serve.worker FD PARENT ADDRESS_SPACE NICENESS`` with one end of a socket pair. A worker
-opens no connection, and ends when the front does. The main thread reads frames; as many threads as the front says answer
-them, one request each.
+The front starts ``python -m farshore.serve.worker FD PARENT ADDRESS_SPACE NICENESS`` with one end of a socket pair. A worker is
+shut in before it loads a model (:mod:`farshore.serve.sandbox`), and ends when the front does. The main thread reads frames; as
+many threads as the front says answer them, one request each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Invalid, Unavailable
-from farshore.serve import frames, limits
+from farshore.serve import frames, limits, sandbox
 from farshore.serve.frames import (
     Answer,
     Cancel,
@@ -35,6 +35,7 @@ from farshore.serve.frames import (
 )
 from farshore.serve.tasks.subject import Want
 from farshore.serve.version import LoadedVersion
+from farshore.store.slots import Slots
 
 
 class Worker:
@@ -77,9 +78,18 @@ class Worker:
 
     def _load(self, order: Load) -> bool:
         start = time.monotonic()
+        models = Slots(Path(order.root)).folder
+        for lacking in sandbox.enter(models):
+            print(f"a worker is not held by all that could hold it; {lacking}", file=sys.stderr)  # noqa: T201 - its log
         try:
             self._version = LoadedVersion(
-                Path(order.root), order.model, Digest(order.digest), order.threads, order.max_pixels
+                Path(order.root),
+                order.model,
+                Digest(order.digest),
+                order.threads,
+                order.max_pixels,
+                crowded=order.crowded,
+                tuned=order.tuned,
             )
         except FarshoreError as error:
             self._send(Failed(error.code, error.message[:1024]))
@@ -91,9 +101,9 @@ class Worker:
             traceback.print_exc()
             self._send(Failed(Invalid.code, f"it cannot be loaded ({type(error).__name__}: {error})"[:1024]))
             return False
-        for number in range(order.threads):
+        for number in range(self._version.width):
             threading.Thread(target=self._answer_all, name=f"answer-{number}", daemon=True).start()
-        self._send(Ready(time.monotonic() - start))
+        self._send(Ready(time.monotonic() - start, self._version.width))
         return True
 
     def _answer_all(self) -> None:
@@ -105,18 +115,20 @@ class Worker:
                 self._running += 1
                 alone = self._running == 1 and not self._waiting
             try:
-                self._answer(message, body, alone)
-            except OSError:
-                return  # the front is gone
+                told = self._answer(message, body, alone)
             finally:
+                # Before it is told: whoever asks again at once is alone.
                 with self._changed:
                     self._running -= 1
+            try:
+                self._send(*told)
+            except OSError:
+                return  # the front is gone
 
-    def _answer(self, message: Score | Infer | Check, body: bytes, alone: bool) -> None:
+    def _answer(self, message: Score | Infer | Check, body: bytes, alone: bool) -> tuple[ToFront, bytes]:
         assert self._version is not None
         if isinstance(message, Check):
-            self._send(Checked(message.id, self._version.check()))
-            return
+            return Checked(message.id, self._version.check()), b""
         try:
             head = None
             if isinstance(message, Infer):
@@ -127,18 +139,14 @@ class Worker:
             if len(answer) > frames.MAX_ANSWER:
                 raise Invalid(f"the answer is larger than {frames.MAX_ANSWER} bytes: ask for less at once")
         except FarshoreError as error:
-            self._send(Answer(message.id, error.status), frames.error_body(error))
+            return Answer(message.id, error.status), frames.error_body(error)
         except MemoryError:
-            self._fail(message.id, "not enough memory for this request")
+            return _failed(message.id, "not enough memory for this request")
         except Exception as error:  # noqa: BLE001 - whatever a hostile picture or model made a library raise
             # This request has no answer; the next one may.
             traceback.print_exc()
-            self._fail(message.id, f"the model failed on this request ({type(error).__name__})")
-        else:
-            self._send(Answer(message.id, 200, stages, head), answer)
-
-    def _fail(self, number: int, why: str) -> None:
-        self._send(Answer(number, Unavailable.status), frames.error_body(Unavailable(why)))
+            return _failed(message.id, f"the model failed on this request ({type(error).__name__})")
+        return Answer(message.id, 200, stages, head), answer
 
     def _send(self, message: ToFront, body: bytes = b"") -> None:
         head = frames.head(message, len(body))
@@ -172,6 +180,10 @@ class Worker:
                 return None
             done += count
         return bytes(buffer)
+
+
+def _failed(number: int, why: str) -> tuple[Answer, bytes]:
+    return Answer(number, Unavailable.status), frames.error_body(Unavailable(why))
 
 
 def main() -> None:

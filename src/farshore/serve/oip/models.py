@@ -13,8 +13,9 @@ from farshore.core.manifest import Variant
 from farshore.serve.frames import Infer
 from farshore.serve.lane import Lane, Lease, Reply
 from farshore.serve.metrics import Histogram
+from farshore.serve.model import Model
 from farshore.serve.oip import words
-from farshore.serve.pool import Model, Pool
+from farshore.serve.pool import Pool
 
 SERVER = {
     "name": "farshore",

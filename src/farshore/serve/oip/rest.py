@@ -14,7 +14,8 @@ from urllib.parse import unquote
 import msgspec
 
 from farshore.core.errors import Denied, FarshoreError, Invalid, NotFound, Unavailable
-from farshore.serve.http import Request, Response
+from farshore.serve.http import Refused, Request, Response
+from farshore.serve.intake import Intake
 from farshore.serve.lane import Reply
 from farshore.serve.oip.models import SERVER, Models
 from farshore.serve.pool import Pool
@@ -58,26 +59,29 @@ class Rest:
 
     Args:
         pool: the models.
+        intake: counts what is refused.
 
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, intake: Intake) -> None:
         self._models = Models(pool)
+        self._intake = intake
         self._tasks: set[asyncio.Task[None]] = set()
 
     def owns(self, path: bytes) -> bool:
         """Whether an address is this door's."""
         return path == b"/v2" or path.startswith(b"/v2/")
 
-    def admit(self, request: Request) -> Response | None:
+    def admit(self, request: Request) -> None:
         """Refuse unknown addresses, wrong methods, and pages of other sites that reach for the repository."""
-        try:
-            route, _ = self._found(request)
-            if route.endswith("load"):
-                _same_site(request)
-        except FarshoreError as error:
-            return _failure(error)
-        return None
+        route, _ = self._found(request)
+        if route.endswith("load"):
+            _same_site(request)
+
+    def refusal(self, refused: Refused) -> Response:
+        """As :meth:`farshore.serve.http.App.refusal`, in the protocol's shape."""
+        self._intake.refuse("v2", refused.error)
+        return _failure(refused.error, refused.headers, refused.status)
 
     def answer(self, request: Request, reply: Callable[[Response], None]) -> Callable[[], None] | None:
         """As :meth:`farshore.serve.http.App.answer`."""
@@ -93,7 +97,7 @@ class Rest:
             else:
                 reply(self._say(request, route, name, version))
         except FarshoreError as error:
-            reply(_failure(error))
+            reply(self.refusal(Refused(error)))
         return None
 
     def _say(self, request: Request, route: str, name: str, version: str) -> Response:
@@ -128,8 +132,9 @@ class Rest:
                     return route, match.groupdict()
                 allowed.add(method)
         if allowed:
-            raise _WrongMethod(path, ", ".join(sorted(allowed)))
-        raise NotFound(f"there is no {path[:80]!r} here")
+            told = ", ".join(sorted(allowed))
+            raise Refused(Invalid(f"{path[:80]!r} takes {told}"), status=405, headers=f"Allow: {told}\r\n")
+        raise Refused(NotFound(f"there is no {path[:80]!r} here"))
 
     def _later(self, move: Awaitable[None], reply: Callable[[Response], None]) -> None:
         """An order once given is carried out, also if who gave it goes away."""
@@ -139,19 +144,11 @@ class Rest:
                 await move
                 reply(_json({}))
             except FarshoreError as error:
-                reply(_failure(error))
+                reply(self.refusal(Refused(error)))
 
         task = asyncio.get_running_loop().create_task(carry_out())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _WrongMethod(Invalid):
-    status = 405
-
-    def __init__(self, path: str, allowed: str) -> None:
-        super().__init__(f"{path[:80]!r} takes {allowed}")
-        self.allowed = allowed
 
 
 def _head_length(request: Request) -> int | None:
@@ -176,25 +173,23 @@ def _same_site(request: Request) -> None:
     """A browser says which page a request comes from; programs do not."""
     origin = request.headers.get(b"origin")
     if origin is not None and origin.partition(b"://")[2] != request.headers.get(b"host"):
-        raise Denied("pages of other sites may not load or unload models")
+        raise Refused(Denied("pages of other sites may not load or unload models"))
 
 
 def _inferred(reply: Reply) -> Response:
     headers = headers_of(reply.source) if reply.source else ""
     if reply.error is not None:
-        return _failure(reply.error, headers)
+        if isinstance(reply.error, Unavailable):
+            headers += "Retry-After: 2\r\n"
+        return _failure(reply.error, headers, reply.status)
     if reply.head is None:
         return Response(200, reply.body, headers=headers)
     headers += f"Inference-Header-Content-Length: {reply.head}\r\n"
     return Response(200, reply.body, "application/octet-stream", headers)
 
 
-def _failure(error: FarshoreError, headers: str = "") -> Response:
-    if isinstance(error, Unavailable):
-        headers += "Retry-After: 2\r\n"
-    if isinstance(error, _WrongMethod):
-        headers += f"Allow: {error.allowed}\r\n"
-    return Response(error.status, msgspec.json.encode({"error": error.message}), headers=headers)
+def _failure(error: FarshoreError, headers: str, status: int) -> Response:
+    return Response(status, msgspec.json.encode({"error": error.message}), headers=headers)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -28,6 +28,7 @@ from farshore.core.errors import (
     Unavailable,
 )
 from farshore.serve.frames import MAX_ANSWER
+from farshore.serve.intake import Intake
 from farshore.serve.lane import Reply
 from farshore.serve.oip import words
 from farshore.serve.oip.messages import DATA_TYPES, SERVICE, message_types
@@ -66,11 +67,13 @@ class Rpc:
 
     Args:
         pool: the models.
+        intake: counts what is held and what is refused.
 
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, intake: Intake) -> None:
         self._models = Models(pool)
+        self._intake = intake
         settings = pool.settings
         self._server = grpc.aio.server(
             options=[
@@ -89,7 +92,7 @@ class Rpc:
         }  # fmt: skip
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                _guarded(verb, _types[f"{name}Request"]),
+                self._guarded(verb, _types[f"{name}Request"]),
                 response_serializer=lambda message: message.SerializeToString(),
             )
             for name, verb in verbs.items()
@@ -166,29 +169,52 @@ class Rpc:
             cancel()
             raise
         if reply.error is not None:
-            raise reply.error
+            raise _Answered(reply.error)
         return _told(reply)
 
+    def _guarded(self, verb: Callable[[Any], Awaitable[Any]], kind: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
+        """A verb that reads its message and tells errors as gRPC does; request id and trace context come back."""
+        intake = self._intake
 
-def _guarded(verb: Callable[[Any], Awaitable[Any]], kind: Any) -> Callable[[bytes, Any], Awaitable[Any]]:
-    """A verb that reads its message and tells errors as gRPC does; request id and trace context come back."""
-
-    async def answer(data: bytes, context: Any) -> Any:
-        given = dict(context.invocation_metadata() or ())
-        context.set_trailing_metadata(
-            tuple((key, given[key]) for key in ("x-request-id", "traceparent") if key in given)
-        )
-        try:
+        async def answer(data: bytes, context: Any) -> Any:
+            given = dict(context.invocation_metadata() or ())
+            context.set_trailing_metadata(
+                tuple((key, given[key]) for key in ("x-request-id", "traceparent") if key in given)
+            )
+            size = len(data)
             try:
-                request = kind.FromString(data)
-            except DecodeError:
-                raise Invalid("the message cannot be read") from None
-            return await verb(request)
-        except FarshoreError as error:
-            code = next((code for each, code in _CODES.items() if isinstance(error, each)), grpc.StatusCode.INTERNAL)
-            await context.abort(code, error.message)
+                intake.take(size)
+                request = _message(data, kind)
+                del data
+                return await verb(request)
+            except _Answered as answered:  # the model's own count has it
+                await context.abort(_code(answered.error), answered.error.message)
+            except FarshoreError as error:
+                intake.refuse("grpc", error)
+                await context.abort(_code(error), error.message)
+            finally:
+                intake.give_back(size)
 
-    return answer
+        return answer
+
+
+class _Answered(Exception):
+    """A model's answer that is an error."""
+
+    def __init__(self, error: FarshoreError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _message(data: bytes, kind: Any) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Invalid("the message cannot be read") from None
+
+
+def _code(error: FarshoreError) -> grpc.StatusCode:
+    return next((code for each, code in _CODES.items() if isinstance(error, each)), grpc.StatusCode.INTERNAL)
 
 
 def body_of(request: Any) -> list[bytes]:

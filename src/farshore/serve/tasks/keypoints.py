@@ -51,9 +51,10 @@ class MoveNet:
         ]
 
     def _name(self, number: int, count: int) -> str:
-        if not self._subject.labels and count == len(COCO):
-            return COCO[number]
-        return self._subject.label(number)
+        """Labels name the points if there is one for each; Ultralytics' name the class instead, ``person``."""
+        if len(self._subject.labels) == count:
+            return self._subject.label(number)
+        return COCO[number] if count == len(COCO) else str(number)
 
 
 class MoveNetMultiPose(MoveNet):
