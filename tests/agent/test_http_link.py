@@ -12,10 +12,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import convert
+from tests.sim.devices import enrol_body
 from tests.sim.http_face import HttpFace, json_answer
 from tests.sim.hub import SimHub
 from tests.sim.proxy import Proxy
-from tests.sim.releases import KEY, noise, release
+from tests.sim.releases import noise, release
 
 from farshore.agent import http_link
 from farshore.agent.http_link import HttpLink
@@ -59,14 +61,16 @@ def read_all(body):
 
 def test_a_whole_conversation(face, version):
     stranger = HttpLink(face.url + "/", None)
-    reply = stranger.enrol(EnrolRequest("token-token-token-token", "e", "my-own-credential"))
-    assert reply.keys == (str(KEY.public),)
+    reply = stranger.enrol(
+        convert(enrol_body("e", "token-token-token-token", bearer="my-own-credential"), EnrolRequest)
+    )
+    assert [bytes(one) for one in reply.roots] == face.hub.repo.roots
     stranger.close()
     link = HttpLink(face.url, "my-own-credential")
     face.hub.desire("e", version)
     assert link.sync(SyncRequest(reported={"a": 1})).desired["models"]["detector"]["version"] == 1
     assert face.hub.twins["e"].reported.values == {"a": 1}
-    assert link.envelope(version.digest) == version.envelope
+    assert link.manifest(version.digest) == version.payload
     weights = weights_of(version)
     (route,) = link.tickets(TicketRequest(weights)).routes
     body = link.fetch(route.url, 0)
@@ -101,7 +105,7 @@ def test_connections_are_kept(face, version):
 @pytest.mark.parametrize(
     ("ask", "error"),
     [
-        (lambda link: link.envelope("sha256:" + "0" * 64), NotFound),
+        (lambda link: link.manifest("sha256:" + "0" * 64), NotFound),
         (lambda link: link.tickets(TicketRequest("sha256:" + "0" * 64)), NotFound),
         (lambda link: link.fetch("/objects/sha256:" + "0" * 64 + "?ticket=9", 0), Denied),
         (lambda link: link.fetch("file:///etc/passwd", 0), Invalid),
@@ -171,10 +175,10 @@ def test_compressed_answers(face, link, version):
     assert "gzip" in face.seen[0][2]["Accept-Encoding"]
 
 
-def test_an_envelope_without_end(face, link, version):
+def test_a_manifest_without_end(face, link, version):
     face.spoil = lambda _path, _answer: (200, {}, bytes(3 << 20))
     with pytest.raises(TooLarge):
-        link.envelope(version.digest)
+        link.manifest(version.digest)
 
 
 RANGES = {

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Raw
 from tests.sim.clock import VirtualClock
 from tests.sim.hub import SimHub
 from tests.sim.instants import watched
 from tests.sim.links import SimLink
-from tests.sim.releases import KEY
 
 from farshore.agent import identity
 from farshore.agent.settings import Settings
-from farshore.core.errors import Conflict, Denied, Invalid, NotFound, Unavailable
-from farshore.core.wire import EnrolReply
+from farshore.core import possession
+from farshore.core.errors import Conflict, Corrupt, Denied, Invalid, NotFound, Unavailable
+from farshore.core.trust import SigningKey
+from farshore.core.wire import EnrolReply, SyncRequest
 
 TOKEN = "token-token-token-token"
 
@@ -28,11 +30,13 @@ def link():
 def test_enrolment(settings, link):
     who = identity.enrol(settings, TOKEN, "turbine-7", link)
     assert identity.load(settings) == who
-    assert (who.device, who.hub, list(who.trusted())) == ("turbine-7", "http://hub", [KEY.public.id])
+    assert (who.device, who.hub, who.root.encode()) == ("turbine-7", "http://hub", link.hub.repo.roots[0])
     assert len(who.credential) >= 43  # 256 bits
-    assert link.hub.credentials == {who.credential: "turbine-7"}
-    path = settings.folder / "identity.json"
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert link.hub.credentials == {possession.hashed(who.credential): "turbine-7"}
+    for name in ("identity.json", "device.key"):
+        assert (settings.folder / name).stat().st_mode & 0o777 == 0o600
+    key = SigningKey((settings.folder / "device.key").read_bytes())
+    assert link.hub.keys == {"turbine-7": str(key.public)}
 
 
 def test_once_enrolled_nothing_is_asked(settings, link):
@@ -55,7 +59,7 @@ def test_a_lost_answer_only_means_asking_again(settings, link):
         identity.load(settings)
     link.lose_after = 0.0
     who = identity.enrol(settings, TOKEN, "turbine-7", link)
-    assert link.hub.credentials == {who.credential: "turbine-7"}
+    assert link.hub.credentials == {possession.hashed(who.credential): "turbine-7"}
 
 
 def test_killed_at_any_instant_it_can_be_asked_again(tmp_path):
@@ -80,13 +84,13 @@ def test_killed_at_any_instant_it_can_be_asked_again(tmp_path):
             return
         except Killed:
             who = identity.enrol(settings, TOKEN, "turbine-7", link)
-            assert link.hub.credentials == {who.credential: "turbine-7"}
+            assert link.hub.credentials == {possession.hashed(who.credential): "turbine-7"}
             assert identity.load(settings) == who
     raise AssertionError("enrolment never came to its end")
 
 
 def test_the_id_may_be_fixed_by_the_token(settings, link, monkeypatch):
-    monkeypatch.setattr(link.hub, "enrol", lambda request: EnrolReply("fixed", (str(KEY.public),)))
+    monkeypatch.setattr(link.hub, "enrol", lambda request: EnrolReply("fixed", (Raw(link.hub.repo.roots[0]),)))
     assert identity.enrol(settings, TOKEN, "wanted", link).device == "fixed"
 
 
@@ -109,9 +113,9 @@ def test_an_unknown_token(settings, link):
         identity.enrol(settings, "unknown-unknown-unknown", "d", link)
 
 
-def test_a_key_that_is_none_is_not_pinned(settings, link, monkeypatch):
-    monkeypatch.setattr(link.hub, "enrol", lambda request: EnrolReply("d", ("rsa:AAAA",)))
-    with pytest.raises(Invalid):
+def test_a_root_that_is_none_is_not_pinned(settings, link, monkeypatch):
+    monkeypatch.setattr(link.hub, "enrol", lambda request: EnrolReply("d", (Raw(b'{"signed":{"_type":"root"}}'),)))
+    with pytest.raises(Corrupt):
         identity.enrol(settings, TOKEN, "d", link)
     with pytest.raises(NotFound):
         identity.load(settings)
@@ -128,3 +132,83 @@ def test_a_damaged_identity_says_so(settings, data):
     (settings.folder / "identity.json").write_bytes(data)
     with pytest.raises(Invalid, match=r"identity\.json"):
         identity.load(settings)
+
+
+@pytest.fixture
+def enrolled(settings, link):
+    who = identity.enrol(settings, TOKEN, "turbine-7", link, boot="boot-1")
+    link.credential = who.credential
+    return who
+
+
+def test_renewal(settings, link, enrolled):
+    who = identity.renew(settings, enrolled, link, "boot-2")
+    assert (who.turn, who.boot, who.coming) == (1, "boot-2", "")
+    assert who.credential != enrolled.credential
+    assert link.hub.credentials == {possession.hashed(who.credential): "turbine-7"}
+    assert identity.load(settings) == who
+
+
+def test_a_lost_answer_to_a_renewal_only_means_asking_again(settings, link, enrolled, monkeypatch):
+    ask = link.renew
+
+    def lose(request):
+        ask(request)
+        raise Unavailable("the answer was lost")
+
+    monkeypatch.setattr(link, "renew", lose)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            identity.renew(settings, identity.load(settings), link, "boot-2")
+    monkeypatch.setattr(link, "renew", ask)
+    who = identity.renew(settings, identity.load(settings), link, "boot-2")
+    assert (who.turn, link.hub.copied) == (1, set())
+    link.credential = who.credential
+    link.sync(SyncRequest())
+
+
+def test_killed_at_any_instant_of_a_renewal_it_can_be_asked_again(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    for instant in range(1, 100):
+        settings = Settings.load(tmp_path / str(instant), {"hub": "http://hub"}, {})
+        settings.root.mkdir()
+        link, count = SimLink(SimHub(), VirtualClock()), 0
+        enrolled = identity.enrol(settings, TOKEN, "turbine-7", link)
+
+        def kill(_where, at=instant):
+            nonlocal count
+            count += 1
+            if count == at:
+                raise Killed
+
+        try:
+            with watched(kill):
+                identity.renew(settings, enrolled, link, "")
+            assert count > 5
+            return
+        except Killed:
+            who = identity.renew(settings, identity.load(settings), link, "")
+            assert link.hub.credentials == {possession.hashed(who.credential): "turbine-7"}
+            assert link.hub.copied == set()
+            assert identity.load(settings) == who
+    raise AssertionError("renewal never came to its end")
+
+
+@pytest.mark.parametrize("data", [None, b"", b"k" * 31])
+def test_a_key_that_is_gone_or_damaged_says_so(settings, link, enrolled, data):
+    path = settings.folder / "device.key"
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(Invalid, match=r"device\.key"):
+        identity.renew(settings, enrolled, link, "boot-2")
+
+
+def test_a_key_that_an_operator_announced_needs_no_token(settings, link):
+    key = identity.settle_key(settings)
+    link.hub.keys["turbine-7"] = str(key.public)
+    with pytest.raises(Denied):
+        identity.enrol(settings, "", "other", link)
+    assert identity.enrol(settings, "", "turbine-7", link).device == "turbine-7"

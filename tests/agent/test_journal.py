@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from farshore.agent.journal import Journal
+from farshore.agent.journal import MOST_TRIES, TRIES_KEPT, Journal, Tries
 from farshore.agent.state import Note, Trial
+from farshore.core import digest as digests
 from farshore.core.errors import Invalid, Unavailable
 from farshore.core.wire import Fault
 from farshore.store import files
@@ -122,3 +123,32 @@ def test_forgetting(journal, path):
     journal.write("m", fetched=1)
     journal.forget("m")
     assert Journal(path).notes.models == {}
+
+
+def test_applications_that_never_end_are_counted_over_restarts(path):
+    for count in range(MOST_TRIES):
+        tries = Tries(Journal(path), "m")
+        assert not tries.spent(A), count
+        tries.begin(A)
+    tries = Tries(Journal(path), "m")
+    assert tries.spent(A)
+    assert not tries.spent(B)
+    tries.begin(B)
+    assert tries.spent(A), "another patch does not wipe it"
+
+
+@pytest.mark.parametrize(("cut", "left"), [(False, {}), (True, {A: 2})])
+def test_an_end_wipes_the_count_and_an_order_to_stop_takes_one_back(journal, cut, left):
+    tries = Tries(journal, "m")
+    for _ in range(3):
+        tries.begin(A)
+    tries.end(A, cut=cut)
+    assert journal.note("m").applying == left
+
+
+def test_only_the_last_few_patches_are_remembered(journal, path):
+    every = [digests.of(bytes([k])) for k in range(40)]
+    for patch in every:
+        Tries(journal, "m").begin(patch)
+    assert list(journal.note("m").applying) == every[-TRIES_KEPT:]
+    assert Journal(path).notes == journal.notes  # within what is read back

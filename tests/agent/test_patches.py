@@ -1,6 +1,10 @@
 """Real patches through the agent, over a simulated hub."""
 
 import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.sim.releases import noise, release
@@ -164,6 +168,86 @@ def test_on_a_tight_disk_the_whole_is_fetched_once(tmp_path):
     assert world.link.moved == len(second.blobs[model_of(second)])
 
 
+def killed_while_applying(world, tmp_path, times):
+    """A device whose agent is killed each time it has decoded a part of the patch; what is left of it, and how often it tried."""
+    tried = 0
+
+    def deadly(patch, bases):
+        nonlocal tried
+        tried += 1
+        for number, piece in enumerate(patches.apply(patch, bases)):
+            yield piece
+            if number == 0 and tried <= times:
+                left.append(world.fork(tmp_path / f"killed-{tried}"))
+                raise KeyboardInterrupt  # this agent is of no more interest: its twin was killed
+
+    for _ in range(times + 1):
+        left, world._apply = [], deadly
+        world.start_agent()
+        try:
+            world.settle()
+        except KeyboardInterrupt:
+            [world] = left
+    return world, tried
+
+
+@pytest.mark.parametrize(("times", "patched"), [(0, True), (2, True), (3, False)])
+def test_a_patch_that_takes_the_agent_down_is_given_up(world, tmp_path, times, patched):
+    patch, second = true_patch(world), model_of(world.second)
+    offer(world, patch)
+    world, tried = killed_while_applying(world, tmp_path, times)
+    assert world.current() == world.second.digest
+    assert world.blobs.path(second).read_bytes() == world.second.blobs[second]
+    assert tried == times + patched
+    assert (world.link.moved > 0) != patched or times == 0  # each fork has a link of its own: only the last one's bytes
+    assert world.journal().applying == ({} if patched else {digests.of(patch): 3})
+
+
+def test_an_order_to_stop_does_not_speak_against_a_patch(world):
+    offer(world, true_patch(world))
+
+    def stopped(patch, bases):
+        yield from list(patches.apply(patch, bases))[:1]
+        raise KeyboardInterrupt
+
+    world._apply = stopped
+    for _ in range(5):
+        world.start_agent()
+        with pytest.raises(KeyboardInterrupt):
+            world.settle()
+    assert world.journal().applying == {}
+    world._apply = patches.apply
+    world.start_agent()
+    world.link.moved = 0
+    world.settle()
+    assert world.current() == world.second.digest
+    assert world.link.moved == 0  # the patch was here already
+
+
+def test_the_hub_hears_of_a_wrong_patch(world):
+    """And may know another one by then, which is taken."""
+    wrong, right = broken(true_patch(world), "a"), true_patch(world)
+    offer(world, wrong)
+    world.link.moved = 0
+    asked = []
+    tickets = world.hub.tickets
+
+    def mended(credential, request):
+        asked.append(request.wrong)
+        if request.wrong:
+            world.hub.objects[digests.of(right)] = right
+            world.hub.patches[model_of(world.second)] = [
+                Route("", digests.of(right), len(right), "patch", (model_of(world.first),))
+            ]
+        return tickets(credential, request)
+
+    world.hub.tickets = mended
+    world.settle()
+    assert world.current() == world.second.digest
+    assert (digests.of(wrong),) in asked
+    assert world.link.moved == len(wrong) + len(right)
+
+
 def target_size(one):
     return sum(len(data) for data in one.blobs.values())
 
@@ -194,3 +278,29 @@ def test_a_patch_that_comes_in_pieces_is_progress(tmp_path):
     assert counts == {0, 1}
     assert told[:-1] == sorted(told[:-1])  # the operator sees it come, and a cut takes nothing back
     assert len({done for done in told if 0 < done < target_size(second)}) >= 3
+
+
+def test_memory_goes_back_to_the_system_when_a_patch_is_applied(tmp_path):
+    """The C library would keep what the largest block took. Measured in a process of its own, beside the same without giving back."""
+    rng = random.Random(3)
+    old = b"".join(struct.pack("<f", rng.gauss(0, 1)) for _ in range(1 << 18))
+    new = b"".join(struct.pack("<f", x + rng.gauss(0, 0.001)) for (x,) in struct.iter_unpack("<f", old))
+    (tmp_path / "old").write_bytes(old)
+    (tmp_path / "patch").write_bytes(b"".join(delta.encode(new, [old])))
+    keeping, giving = (resident(tmp_path, code) for code in ("patches._give_back = lambda: None", "pass"))
+    assert giving < keeping
+
+
+def resident(folder, first):
+    code = (
+        "import sys; from pathlib import Path; from farshore.agent import patches\n"
+        f"{first}\n"
+        "for _ in range(2): size = sum(len(piece) for piece in patches.apply(Path('patch'), [Path('old')]))\n"
+        "lines = Path('/proc/self/smaps_rollup').read_text().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('Anonymous:')))"
+    )
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("this system does not say what a process holds")
+    return int(
+        subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
+    )

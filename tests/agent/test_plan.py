@@ -27,7 +27,7 @@ from farshore.agent.plan import (
 from farshore.agent.state import Attempt, Device, Local, ModelState, Note, Trial, Version
 from farshore.core import digest as digests
 from farshore.core.control import ModelStatus, Serving, Status
-from farshore.core.wire import DesiredModel, Fault
+from farshore.core.wire import Conditions, DesiredModel, Fault
 
 NOW = 1_800_000_000.0
 FAULT = Fault("corrupt", "wrong bytes")
@@ -138,6 +138,38 @@ ROWS = {
     ),
     "few errors among many answers": (
         want(V2), have(V1, V2, current=V2, trial=trial(V2, V1)), {"server": serving(V2, requests=12, errors=6)}, None,
+    ),
+    "errors beyond what its trial allows": (
+        want(V2, trial=Conditions(errors=0.05)), have(V1, V2, current=V2, trial=trial(V2, V1)),
+        {"server": serving(V2, requests=90, errors=5)},
+        RollBack("m", V2, V1, Fault("unavailable", "in its trial 5 of 90 requests failed; at most 0.05 of them may")),
+    ),
+    "slower than its trial allows": (
+        want(V2, trial=Conditions(latency=1.5)), have(V1, V2, current=V2, trial=trial(V2, V1, latency=0.1)),
+        {"server": serving(V2, requests=90, latency=0.2)},
+        RollBack("m", V2, V1, Fault(
+            "unavailable", "in its trial it took 2 times as long as the version before; at most 1.5 is asked"
+        )),
+    ),
+    "nothing to measure its time by": (
+        want(V2, trial=Conditions(latency=1.5)), have(V1, V2, current=V2, trial=trial(V2, V1)),
+        {"server": serving(V2, requests=90, latency=9.0)}, None,
+    ),
+    "answers that are not those of the version before": (
+        want(V2, trial=Conditions(agreement=0.9)), have(V1, V2, current=V2, trial=trial(V2, V1)),
+        {"server": serving(V2, requests=90, compared=20, agreed=10)},
+        RollBack("m", V2, V1, Fault(
+            "unavailable",
+            "in its trial 10 of 20 answers were those of the version before; at least 0.9 of them must be",
+        )),
+    ),
+    "too few answers compared": (
+        want(V2, trial=Conditions(agreement=0.9)), have(V1, V2, current=V2, trial=trial(V2, V1)),
+        {"server": serving(V2, requests=90, compared=19, agreed=0)}, None,
+    ),
+    "conditions for another version than the one on trial": (
+        want(V1, trial=Conditions(errors=0.0)), have(V1, V2, current=V2, trial=trial(V2, V1)),
+        {"server": serving(V2, requests=90, errors=5)}, Probe("m", V1),
     ),
     "the server has gone back by itself": (
         want(V2), have(V1, V2, current=V2, trial=trial(V2, V1)), {"server": UP},

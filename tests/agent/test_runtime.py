@@ -18,7 +18,7 @@ from farshore.agent import runtime
 from farshore.agent.runtime import NoRuntime, SocketRuntime
 from farshore.core import digest as digests
 from farshore.core.control import SOCKET, ModelStatus, Probe, Serving, Status, Switch
-from farshore.core.errors import Conflict, FarshoreError, NotFound, Unavailable
+from farshore.core.errors import Conflict, FarshoreError, Invalid, NotFound, Unavailable
 from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
 
@@ -137,10 +137,7 @@ def test_a_device_without_server_reads_the_files(tmp_path):
     slots, blobs, version = Slots(tmp_path), Blobs(tmp_path / "blobs"), release()
     for data in version.blobs.values():
         blobs.add(data)
-    from farshore.core import manifest as manifests
-
-    payload = manifests.encode(version.manifest)
-    installed = slots.install(version.envelope, payload, version.manifest.content.variants[0], blobs)
+    installed = slots.install(version.payload, version.manifest.content.variants[0], blobs)
     none = NoRuntime(slots)
     assert none.look() == "none"
     assert none.probe("detector", version.digest).ok
@@ -154,3 +151,8 @@ def test_a_device_without_server_reads_the_files(tmp_path):
     assert result.fault.code == "corrupt"
     with pytest.raises(NotFound):
         none.probe("detector", V1)
+
+
+def test_a_root_folder_that_holds_no_socket_is_told_at_once(tmp_path):
+    with pytest.raises(Invalid, match="shorter root folder"):
+        SocketRuntime(tmp_path / ("long" * 30), 1.0)

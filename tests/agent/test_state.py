@@ -4,6 +4,7 @@ import pytest
 
 from farshore.agent.state import Attempt, Device, Local, ModelState, Note, Notes, Trial, Version, aim
 from farshore.core import digest as digests
+from farshore.core import wire
 from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.wire import DesiredModel, Fault
 
@@ -26,6 +27,16 @@ def test_aiming_elsewhere_keeps_only_what_is_true_whatever_is_desired():
     assert aim(notes, {"m": DesiredModel(1, A, retry=1)}).models["m"].failed is None
     assert aim(notes, {}).models["m"] == Note(fetched=3, trial=Trial(A, B))
     assert aim(notes, {"n": DesiredModel(1, A)}).models["n"] == Note(digest=A)
+
+
+def test_what_an_earlier_trial_has_shown_is_not_said_of_a_new_one():
+    notes = Notes(models={"m": Note(digest=B, shown=wire.Trial(A, requests=9, errors=9))})
+    assert aim(notes, {"m": DesiredModel(2, B)}).models["m"].shown is not None
+    assert aim(notes, {"m": DesiredModel(2, B, retry=1)}).models["m"].shown is not None
+    assert aim(notes, {"m": DesiredModel(1, A)}).models["m"].shown is None
+    tried = Notes(models={"m": Note(digest=A, shown=wire.Trial(A))})
+    assert aim(tried, {"m": DesiredModel(1, A)}) == tried
+    assert aim(tried, {"m": DesiredModel(1, A, retry=1)}).models["m"].shown is None
 
 
 def test_what_is_here_of_a_version():

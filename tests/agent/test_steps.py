@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.sim.releases import release
+from tests.sim.server import GAP, LATENCY, MEMORY
 from tests.sim.world import DEVICE
 
 from farshore.agent import plan
@@ -57,7 +58,7 @@ def test_only_wrong_bytes_speak_against_a_version(world, monkeypatch, error, str
     def fail(_digest):
         raise error
 
-    monkeypatch.setattr(world.link, "envelope", fail)
+    monkeypatch.setattr(world.link, "manifest", fail)
     assert not perform(world, FetchManifest("detector", 1, first.digest))
     attempt = world.journal().attempt
     assert (attempt.step, attempt.strikes, attempt.fault.code) == ("fetch-manifest", strikes, error.code)
@@ -122,6 +123,42 @@ def test_confirming_and_dropping(at_probe):
     assert at_probe.slots.models() == []
     assert at_probe.serving() is None
     assert perform(at_probe, Drop("detector"))  # asked again after a crash
+
+
+def bring(world, number):
+    """Let the device run a new version; returns its digest."""
+    made = world.hub.publish(release(version=number, size=1000))
+    world.hub.desire(DEVICE, made)
+    return made.digest
+
+
+def test_what_a_trial_has_shown_is_reported_when_it_ends(world):
+    one = bring(world, 1)
+    world.settle()
+    shown = world.reported()["trial"]
+    assert (shown["digest"], shown["gap"]) == (one, GAP)
+    assert not shown["latency_before"]  # there was none
+    two = bring(world, 2)
+    world.settle()
+    shown = world.reported()["trial"]
+    assert (shown["digest"], shown["latency"], shown["latency_before"]) == (two, LATENCY, LATENCY)
+    assert (shown["memory"], shown["memory_before"]) == (MEMORY, MEMORY)
+    assert shown["requests"] >= 100
+
+
+def test_a_version_that_is_slower_than_its_trial_allows_goes_back_and_says_so(world):
+    one = bring(world, 1)
+    world.settle()
+    two = world.hub.publish(release(version=2, size=1000))
+    world.server.slow.add(two.digest)
+    world.hub.desire(DEVICE, two, trial={"latency": 1.5})
+    world.settle()
+    assert world.current() == one
+    said = world.reported()
+    assert said["target"]["fault"]["message"] == (
+        "in its trial it took 3 times as long as the version before; at most 1.5 is asked"
+    )
+    assert said["trial"]["digest"] == two.digest
 
 
 def test_dropping_lets_go_of_what_only_stands_warm(at_probe):

@@ -5,6 +5,7 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.sim.devices import enrol_body
 
 with warnings.catch_warnings():  # it would rather have httpx's successor
     warnings.simplefilter("ignore")
@@ -17,7 +18,7 @@ DIGEST = "sha256:" + "0" * 64
 WORDS = [
     "d", "m", "m@1", "*", DIGEST, "1", "latest", "tags.a = 1", "", "..", "%2e%2e", "é", "a" * 200, "tags", "properties", "desired", "models",
     "files", "path", "digest", "version", "selector", "model", "priority", "reported", "seen", "wait", "want", "have", "token", "device",
-    "credential", "name", "seconds", "$version", "a.b", "\x00", "x" * 43,
+    "credential", "bearer", "key", "turn", "challenge", "signature", "name", "seconds", "$version", "a.b", "\x00", "x" * 43,
 ]  # fmt: skip
 words = st.sampled_from(WORDS)
 leaves = st.one_of(
@@ -45,7 +46,11 @@ nearly = st.fixed_dictionaries(
         "want": st.just(DIGEST),
         "device": words,
         "token": words,
-        "credential": words,
+        "bearer": st.one_of(words, st.just("0" * 64)),
+        "key": st.one_of(words, st.just("ed25519:" + "A" * 43 + "=")),
+        "signature": st.one_of(words, st.just("AAAA")),
+        "challenge": words,
+        "turn": leaves,
         "name": words,
         "archived": leaves,
         "title": leaves,
@@ -61,7 +66,7 @@ def hub(tmp_path_factory):
     with TestClient(create_app(Settings(data=data)), raise_server_exceptions=False) as client:
         admin = {"Authorization": "Bearer " + (data / "admin.token").read_text().strip()}
         token = client.post("/v1/enrolments", json={}, headers=admin).json()["token"]
-        client.post("/device/v1/enrol", json={"token": token, "device": "d", "credential": "c" * 43})
+        client.post("/device/v1/enrol", json=enrol_body("d", token, bearer="c" * 43))
         client.who = {"operator": admin, "device": {"Authorization": "Bearer " + "c" * 43}, "ticket": {}, "anyone": {}}
         yield client
 

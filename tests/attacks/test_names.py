@@ -3,6 +3,7 @@
 import warnings
 
 import pytest
+from tests.sim.devices import enrol_body
 
 with warnings.catch_warnings():  # it would rather have httpx's successor
     warnings.simplefilter("ignore")
@@ -37,7 +38,7 @@ def hub(tmp_path_factory):
         client.headers["Authorization"] = "Bearer " + (data / "admin.token").read_text().strip()
         client.data = data
         token = client.post("/v1/enrolments", json={}).json()["token"]
-        asked = {"token": token, "device": "d", "credential": "c" * 40}
+        asked = enrol_body("d", token, bearer="c" * 40)
         assert client.post("/device/v1/enrol", json=asked).status_code == 200
         client.device = {"Authorization": "Bearer " + "c" * 40}
         yield client
@@ -54,7 +55,7 @@ def quoted(text: str) -> str:
 
 
 @pytest.mark.parametrize("digest", DIGESTS)
-@pytest.mark.parametrize("path", ["/v1/blobs/{}", "/device/v1/objects/{}", "/device/v1/envelopes/{}"])
+@pytest.mark.parametrize("path", ["/v1/blobs/{}", "/device/v1/objects/{}", "/device/v1/manifests/{}"])
 def test_digests_in_addresses(hub, path, digest):
     for form in (quoted(digest), quoted(quoted(digest))):
         answer = hub.get(path.format(form), headers=hub.device if path.startswith("/device/") else {})
@@ -110,7 +111,7 @@ def test_file_names_in_pushes(hub, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_device_names(hub, name):
     token = hub.post("/v1/enrolments", json={}).json()["token"]
-    asked = {"token": token, "device": name, "credential": "c" * 43}
+    asked = enrol_body(name, token)
     assert hub.post("/device/v1/enrol", json=asked).status_code == 400
     assert hub.post("/v1/enrolments", json={"device": name}).status_code == 400
     assert hub.get(f"/v1/devices/{quoted(name)}").status_code in {400, 404}

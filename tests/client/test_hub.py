@@ -47,7 +47,7 @@ def stranger():
 
 
 def test_pages_are_followed_to_the_end(hub, monkeypatch):
-    monkeypatch.setattr("farshore.client.hub.PAGE", 2)
+    monkeypatch.setattr("farshore.client.wire.PAGE", 2)
     for number in range(5):
         hub.create_enrolment(f"paged-{number}")
     assert len(hub.enrolments()) >= 5

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import convert
 from tests.sim.clock import VirtualClock
+from tests.sim.devices import bearer_of, enrol_body, renew_body
 from tests.sim.http_face import HttpFace
 from tests.sim.hub import SimHub
 from tests.sim.links import SimLink
-from tests.sim.releases import KEY, release
+from tests.sim.releases import release
 
 from farshore.agent.http_link import HttpLink
 from farshore.core.errors import Conflict, Denied, NotFound, Unauthenticated
-from farshore.core.wire import EnrolRequest, SyncRequest, TicketRequest
+from farshore.core.wire import ChallengeRequest, EnrolRequest, RenewRequest, SyncRequest, TicketRequest
 
 CREDENTIAL = "credential-credential"
 ABSENT = "sha256:" + "0" * 64
@@ -66,11 +68,26 @@ def read(body, limit):
 
 
 def test_enrolling_twice_with_the_same_credential(hub, ways):
-    link, asked = ways[1](None), EnrolRequest("token-token-token-token", "e", "my-own-credential")
+    link, asked = ways[1](None), convert(enrol_body("e", "token-token-token-token"), EnrolRequest)
     assert link.enrol(asked) == link.enrol(asked)
-    assert link.enrol(asked).keys == (str(KEY.public),)
+    assert [bytes(one) for one in link.enrol(asked).roots] == hub.repo.roots
     with pytest.raises(Denied):
-        link.enrol(EnrolRequest("token-token-token-token", "f", "another-credential"))
+        link.enrol(convert(enrol_body("f", "token-token-token-token"), EnrolRequest))
+
+
+def test_renewal(hub, ways):
+    link = ways[1](None)
+    link.enrol(convert(enrol_body("e", "token-token-token-token"), EnrolRequest))
+    challenge = link.challenge(ChallengeRequest("e")).challenge
+    asked = convert(renew_body("e", 0, challenge, "the-next-bearer-of-e"), RenewRequest)
+    assert link.renew(asked).turn == 1
+    with pytest.raises(Unauthenticated):
+        link.renew(asked)  # that challenge was answered
+    link.credential = "the-next-bearer-of-e"
+    assert link.sync(SyncRequest()).retry > 0
+    link.credential = bearer_of("e")
+    with pytest.raises(Unauthenticated):
+        link.sync(SyncRequest())
 
 
 def test_sync(hub, link, version):
@@ -86,10 +103,10 @@ def test_a_stranger(ways):
         ways[1]("credential-of-a-stranger").sync(SyncRequest())
 
 
-def test_envelopes(link, version):
-    assert link.envelope(version.digest) == version.envelope
+def test_manifests(link, version):
+    assert link.manifest(version.digest) == version.payload
     with pytest.raises(NotFound):
-        link.envelope(ABSENT)
+        link.manifest(ABSENT)
 
 
 @pytest.mark.parametrize("limit", [1000, 65536, 1 << 20])

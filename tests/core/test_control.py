@@ -30,3 +30,9 @@ def test_status_round_trips_and_leaves_out_what_is_not_there():
 def test_what_does_not_fit_is_invalid(kind, data):
     with pytest.raises(Invalid):
         documents.decode(data, kind, what="message")
+
+
+def test_a_socket_that_no_system_call_could_name_is_refused_with_what_to_do():
+    control.check_socket(b"/" + b"a" * (control.MAX_SOCKET - 1))
+    with pytest.raises(Invalid, match="shorter root folder"):
+        control.check_socket(b"/" + b"a" * control.MAX_SOCKET)

@@ -7,6 +7,7 @@ from farshore.core import documents, wire
 from farshore.core.errors import Invalid
 
 D = digests.of(b"m")
+ENROL = b'"device": "d", "key": "ed25519:%s=", "bearer": "%s"' % (b"A" * 43, b"0" * 64)
 
 
 def test_an_idle_sync_is_tiny():
@@ -25,10 +26,13 @@ def test_an_older_reader_ignores_newer_members():
         (wire.SyncRequest, b'{"seen": -1}'),
         (wire.SyncRequest, b'{"wait": 100000}'),
         (wire.SyncRequest, b'{"reported": 1}'),
-        (wire.EnrolRequest, b'{"token": "short", "device": "d", "credential": "0123456789abcdef"}'),
-        (wire.EnrolRequest, b'{"token": "0123456789abcdef", "device": "D", "credential": "0123456789abcdef"}'),
+        (wire.EnrolRequest, b'{"token": "short", %s}' % ENROL),
+        (wire.EnrolRequest, b'{"token": "0123456789abcdef", %s}' % ENROL.replace(b'"d"', b'"D"')),
         (wire.TicketRequest, b'{"want": "sha256:00"}'),
         (wire.TicketReply, b'{"routes": [], "expires": 1}'),
+        (wire.EnrolRequest, b"{%s}" % ENROL.replace(b"A=", b"=")),
+        (wire.EnrolRequest, b"{%s}" % ENROL.replace(b"00", b"0G")),
+        (wire.RenewRequest, b'{"turn": -1, "challenge": "x", %s}' % ENROL),
     ],
 )
 def test_bad_requests_are_refused(kind, data):

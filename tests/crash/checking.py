@@ -76,7 +76,11 @@ def everything_whole(root: Path) -> None:
             slots.find(folder.parent.parent.name, f"sha256:{folder.name}")
     for blob in root.glob("blobs/[0-9a-f]*"):
         blob_store.verify(blob, f"sha256:{blob.name}")
-    for note in [*root.glob("agent/[a-z]*.json"), *root.glob("agent/envelopes/[0-9a-f]*.json")]:
+    for note in [
+        *root.glob("agent/[a-z]*.json"),
+        *root.glob("agent/manifests/[0-9a-f]*.json"),
+        *root.glob("agent/trust/[a-z]*.json"),
+    ]:
         json.loads(note.read_bytes())
 
 

@@ -56,7 +56,7 @@ class Plot:
         new.clock = type(old.clock)(old.clock.now())
         new.hub = SimHub(
             releases=hub.releases, objects=hub.objects, credentials=dict(hub.credentials), patches=hub.patches,
-            twins={DEVICE: Twin(mine.desired, mine.reported if known is None else known)},
+            twins={DEVICE: Twin(mine.desired, mine.reported if known is None else known)}, repo=hub.repo, clock=new.clock,
         )  # fmt: skip
         new.link = SimLink(new.hub, new.clock, rate=old.link.rate, cuts=list(old.link.cuts))
         new.settings = type(old.settings).load(root, _chosen(old.settings), {})

@@ -15,38 +15,54 @@ from tests.sim.world import DEVICE
 
 from farshore.agent import identity
 from farshore.agent.settings import Settings
+from farshore.core import possession
 from farshore.core.errors import FarshoreError
+from farshore.core.trust import SigningKey
 
 TOKEN = "token-token-token-token"
 
 
 def enrol(root, hub):
-    settings = Settings.load(root, {"hub": "http://hub"}, {})
-    return identity.enrol(settings, TOKEN, DEVICE, SimLink(hub, VirtualClock()))
+    """Enrol, renew, and renew once more."""
+    settings, link = Settings.load(root, {"hub": "http://hub"}, {}), SimLink(hub, VirtualClock())
+    who = identity.enrol(settings, TOKEN, DEVICE, link)
+    while who.turn < 2:
+        who = identity.renew(settings, who, link, "")
+    return who
 
 
 @pytest.fixture
 def recording(scratch):
     hub, root = SimHub(), scratch / "device"
     root.mkdir()
-    recording = Recording(root, lambda: (frozenset(hub.tokens), dict(hub.credentials)))
+    recording = Recording(root, lambda: hub_as_it_is(hub))
     with recording.running():
         enrol(root, hub)
     return recording
 
 
+def hub_as_it_is(hub):
+    return {
+        "tokens": set(hub.tokens), "credentials": dict(hub.credentials), "keys": dict(hub.keys), "turns": dict(hub.turns),
+        "twins": dict(hub.twins),
+    }  # fmt: skip
+
+
 def check(root, known):
-    tokens, credentials = known
-    path = root / "agent" / "identity.json"
-    if credentials:
-        assert json.loads(path.read_bytes())["credential"] in credentials
-    for file in root.rglob("agent/*.json"):
+    folder = root / "agent"
+    if known["keys"]:
+        assert known["keys"] == {DEVICE: str(SigningKey((folder / "device.key").read_bytes()).public)}
+        held = json.loads((folder / "identity.json").read_bytes())
+        assert {possession.hashed(held["credential"]), possession.hashed(held.get("coming", ""))} & set(
+            known["credentials"]
+        )
+    for file in (*root.rglob("agent/*.json"), *root.rglob("agent/*.key")):
         assert file.stat().st_mode & 0o077 == 0
-    hub = SimHub(tokens=set(tokens), credentials=dict(credentials))
+    hub = SimHub(**{name: value.copy() for name, value in known.items()})
     made = enrol(root, hub)
-    assert hub.credentials == {made.credential: DEVICE}
+    assert hub.credentials == {possession.hashed(made.credential): DEVICE}
     assert identity.load(Settings.load(root, {}, {})) == made
-    assert hub.tokens == set()
+    assert (hub.tokens, hub.copied) == (set(), set())
 
 
 def bad_states(recording, scratch, **more):

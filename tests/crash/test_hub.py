@@ -18,7 +18,10 @@ from farshore.hub.registry import About
 from farshore.hub.settings import Settings
 from farshore.store.objects import Objects
 
-SECRETS = ("signing.key", "tickets.key", "admin.token")
+SECRETS = (
+    "tickets.key", "admin.token", "keys/director.key", "keys/snapshot.key", "keys/timestamp.key",
+    "keys/development/root.key", "keys/development/targets.key", "keys/development/publisher.key",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Blobs, and downloads that survive any interruption."""
 
+import errno
 import os
 import random
 
@@ -63,6 +64,28 @@ def test_cut_anywhere_loses_less_than_a_chunk_per_cut(tmp_path_factory, cuts):
                 break
     assert blobs.path(DIGEST).read_bytes() == DATA
     assert fetched <= len(DATA) + len(cuts) * CHUNK
+
+
+@pytest.mark.parametrize("suffix", ["part", "chunks"])
+def test_a_sector_that_cannot_be_read_costs_what_comes_after_it(blobs, monkeypatch, suffix):
+    with blobs.partial(DIGEST, len(DATA)) as partial:
+        partial.append(DATA[: 4 * CHUNK])
+    read = os.read
+
+    def failing(fd, count):
+        size = {"part": CHUNK, "chunks": 32}[suffix]
+        bad = os.readlink(f"/proc/self/fd/{fd}").endswith(suffix) and os.lseek(fd, 0, os.SEEK_CUR) == 2 * size
+        if bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(fd, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", failing)
+        partial = blobs.partial(DIGEST, len(DATA))
+    assert partial.done == 2 * CHUNK
+    partial.append(DATA[2 * CHUNK :])
+    partial.finish()
+    assert blobs.path(DIGEST).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("harm", ["shorten", "zero", "flip", "lose-hashes", "shorten-hashes"])

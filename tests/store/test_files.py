@@ -131,3 +131,18 @@ def test_make_folder_makes_parents_and_refuses_a_file_in_the_way(tmp_path):
 
 def test_free_bytes_is_what_the_system_says(tmp_path):
     assert 0 < files.free_bytes(tmp_path) <= os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
+
+
+def test_what_cannot_be_discarded_now_is_left_to_the_next_sweep(tmp_path, monkeypatch):
+    temp = files.temporary(tmp_path / "a")
+    temp.write_bytes(b"x")
+
+    def failing(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing)
+        files.discard(temp)
+    files.discard(tmp_path / "not there")
+    files.sweep(tmp_path)
+    assert not temp.exists()

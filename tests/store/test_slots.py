@@ -1,18 +1,17 @@
 """Versions side by side; a crash at any step leaves a whole current version."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from farshore.core import manifest as manifests
-from farshore.core import trust
 from farshore.core.errors import Conflict, Corrupt, NotFound, Unavailable
 from farshore.core.manifest import AcceptanceCase, Content, File, Manifest, Pipeline, Tensor, Variant
 from farshore.store import files
 from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
-
-KEY = trust.SigningKey(b"k" * 32)
 
 
 class Device:
@@ -34,7 +33,7 @@ class Device:
         )
         case = AcceptanceCase("one", File("p.jpg", picture, 7, "picture"), {})
         payload = manifests.encode(Manifest(model, number, Content((variant,), (case,))))
-        return trust.seal(payload, [KEY]), payload, variant
+        return payload, variant
 
     def install(self, number, **kwargs):
         return self.slots.install(*self.make(number, **kwargs), self.blobs)
@@ -230,3 +229,46 @@ def test_a_cut_at_every_step_of_install_and_activate_leaves_a_whole_current_vers
             assert current.version == 2
             break
     assert step > 30
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone", "unreadable"])
+def test_a_version_that_says_no_longer_what_it_is_is_collected(tmp_path, monkeypatch, harm):
+    device = Device(tmp_path)
+    damaged, current = device.install(1), device.install(2)
+    device.slots.activate("detector", current.digest)
+    path = damaged.path / "manifest.json"
+    if harm == "changed":
+        path.chmod(0o644)
+        path.write_bytes(b"{}")
+    elif harm == "gone":
+        path.unlink()
+    else:
+        read = Path.read_bytes
+
+        def failing(self):
+            if self == path:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(self)
+
+        monkeypatch.setattr(Path, "read_bytes", failing)
+    Slots(tmp_path).sweep()
+    assert not damaged.path.exists()
+    assert device.slots.installed("detector") == [current]
+
+
+def test_what_only_cannot_be_read_now_or_is_linked_to_stays(tmp_path, monkeypatch):
+    device = Device(tmp_path)
+    linked, other = device.install(1), device.install(2)
+    device.slots.activate("detector", linked.digest)
+    (linked.path / "manifest.json").unlink()
+    read = Path.read_bytes
+
+    def failing(self):
+        if self == other.path / "manifest.json":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        Slots(tmp_path).sweep()
+    assert linked.path.exists() and other.path.exists()

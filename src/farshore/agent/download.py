@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from farshore.agent.clock import Clock
+from farshore.agent.journal import Tries
 from farshore.agent.link import Body, Link
 from farshore.agent.pace import Pace
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Corrupt, Denied, FarshoreError, Invalid, NotFound, Unavailable
-from farshore.core.wire import MAX_HAVE, Route, TicketRequest
+from farshore.core.wire import MAX_HAVE, MAX_WRONG, Route, TicketRequest
 from farshore.store.blobs import Blobs, Partial
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Transfer:
         clock: time.
         minimum_rate: bytes a second below which, over :data:`SLOW_SPAN`, the connection is given up.
         apply: decodes patches; None when patches are not wanted.
+        tries: remembers over a kill which patches were being applied; None for no memory.
         room: bytes that may still be written here; a patch needs room beside what it makes. None for no limit.
 
     Attributes:
@@ -51,12 +53,12 @@ class Transfer:
 
     def __init__(
         self, digest: Digest, size: int, *, blobs: Blobs, link: Link, pace: Pace, clock: Clock, minimum_rate: int = 0,
-        apply: Apply | None = None, room: Callable[[], int] | None = None,
+        apply: Apply | None = None, tries: Tries | None = None, room: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
         self.digest, self.size = digest, size
         self.fetched = 0
         self._blobs, self._link, self._pace, self._clock = blobs, link, pace, clock
-        self._minimum_rate, self._apply, self._room = minimum_rate, apply, room
+        self._minimum_rate, self._apply, self._tries, self._room = minimum_rate, apply, tries, room
         self._routes: list[Route] = []
         self._expires = 0.0
         self._wrong: set[tuple[str, str]] = set()
@@ -127,7 +129,9 @@ class Transfer:
 
     def _ask_for_ticket(self) -> None:
         asked = self._clock.monotonic()
-        reply = self._link.tickets(TicketRequest(want=self.digest, have=tuple(self._blobs.digests())[:MAX_HAVE]))
+        wrong = tuple(Digest(digest) for kind, digest in sorted(self._wrong) if kind == "patch")
+        have = tuple(self._blobs.digests())[:MAX_HAVE]
+        reply = self._link.tickets(TicketRequest(self.digest, have, wrong[:MAX_WRONG]))
         self._routes = list(reply.routes)
         self._expires = asked + max(reply.expires - TICKET_MARGIN, reply.expires / 2)
 
@@ -136,8 +140,12 @@ class Transfer:
             return False
         if route.kind == "whole":
             return route.digest == self.digest and route.size == self.size
+        if self._apply is None or len(self._wrong) >= MAX_WRONG:
+            return False
+        if self._tries is not None and self._tries.spent(Digest(route.digest)):
+            return False
         held = all(self._blobs.has(Digest(base)) for base in route.bases)
-        return self._apply is not None and held and route.size < self.size and self._fits(route)
+        return held and route.size < self.size and self._fits(route)
 
     def _fits(self, patch: Route) -> bool:
         """Whether there is room for a patch and what it makes; it is not asked again while the patch arrives."""
@@ -223,6 +231,9 @@ class Transfer:
             return
         patch, bases = Digest(route.digest), [self._blobs.path(Digest(base)) for base in route.bases]
         target = self._blobs.partial(self.digest, self.size)
+        cut = False
+        if self._tries is not None:
+            self._tries.begin(patch)
         try:
             done = target.done
             for piece in self._apply(self._blobs.path(patch), bases):
@@ -232,6 +243,7 @@ class Transfer:
             target.finish()
         except (KeyboardInterrupt, SystemExit, Unavailable):
             target.close()  # the order to stop, or the disk: what was paid for stays
+            cut = True
             raise
         except Exception as error:
             target.discard()  # nobody knows which of its bytes are right
@@ -239,6 +251,9 @@ class Transfer:
             if isinstance(error, FarshoreError):
                 raise
             raise Corrupt(f"the patch cannot be applied: {error!r}") from error  # whatever it is, the next route may do
+        finally:
+            if self._tries is not None:
+                self._tries.end(patch, cut=cut)
         self._blobs.remove(patch)
 
     def _reject(self, route: Route, error: FarshoreError) -> None:
@@ -246,6 +261,8 @@ class Transfer:
         self._wrong.add((route.kind, route.digest))
         self._cheated |= not isinstance(error, Conflict | NotFound)  # a refused offer cost nothing and proves nothing
         self._close_body()
+        if route.kind == "patch" and isinstance(error, Corrupt | Invalid):
+            self._routes = []  # ask anew: so the hub hears of it, and may know another way
         if self._object is not None:
             self._object.discard()
             self._object = None

@@ -6,7 +6,6 @@ urllib3's errors and statuses become ours here. Answers are read up to a limit, 
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +20,21 @@ from farshore import __version__
 from farshore.core import documents, errors
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Denied, FarshoreError, Invalid, NotFound, TooLarge, Unavailable
-from farshore.core.trust import MAX_ENVELOPE
-from farshore.core.wire import API, EnrolReply, EnrolRequest, SyncReply, SyncRequest, TicketReply, TicketRequest
+from farshore.core.manifest import MAX_MANIFEST
+from farshore.core.wire import (
+    API,
+    ChallengeReply,
+    ChallengeRequest,
+    EnrolReply,
+    EnrolRequest,
+    RenewReply,
+    RenewRequest,
+    SyncReply,
+    SyncRequest,
+    TicketReply,
+    TicketRequest,
+)
+from farshore.tls import peer
 
 T = TypeVar("T")
 
@@ -51,27 +63,41 @@ class HttpLink:
         hub: its URL.
         credential: the device's; None before enrolment.
         ca: PEM file with the only authorities to believe; None for the system's.
+        insecure: plain HTTP may leave this machine.
+        pinned: ``ca`` is the hub's own authority (:func:`farshore.tls.peer.context`).
+        certificate: our own with its key (PEM), for a hub that admits only who has one.
 
     Raises:
-        Invalid: ``ca`` cannot be read.
+        Invalid: ``ca`` cannot be read, or the hub would be spoken to in the clear.
 
     """
 
-    def __init__(self, hub: str, credential: str | None, ca: Path | None = None) -> None:
+    def __init__(
+        self, hub: str, credential: str | None, ca: Path | None = None, *, insecure: bool = False, pinned: bool = False,
+        certificate: Path | None = None,
+    ) -> None:  # fmt: skip
+        peer.check_address(hub, insecure=insecure)
+        self._insecure = insecure
         self._hub = hub.rstrip("/") + "/"
-        self._credential = credential
+        self.credential = credential
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         self._pool = urllib3.PoolManager(
             num_pools=8,
             maxsize=2,
             timeout=timeout,
             retries=False,
-            ssl_context=_tls(ca),
+            ssl_context=peer.context(ca, pinned=pinned, certificate=certificate),
             headers={"User-Agent": f"farshore/{__version__}"},
         )
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
         return self._call("enrol", request, EnrolReply)
+
+    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
+        return self._call("challenge", request, ChallengeReply)
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        return self._call("renew", request, RenewReply)
 
     def sync(self, request: SyncRequest) -> SyncReply:
         return self._call("sync", request, SyncReply, patience=request.wait)
@@ -79,15 +105,14 @@ class HttpLink:
     def tickets(self, request: TicketRequest) -> TicketReply:
         return self._call("tickets", request, TicketReply)
 
-    def envelope(self, digest: Digest) -> bytes:
-        response = self._open("GET", self._at(f"envelopes/{digest}"), headers=self._headers())
-        return self._whole(response, MAX_ENVELOPE)
+    def manifest(self, digest: Digest) -> bytes:
+        headers = {"Accept-Encoding": "gzip, deflate", **self._headers()}
+        return self._whole(self._open("GET", self._at(f"manifests/{digest}"), headers=headers), MAX_MANIFEST)
 
     def fetch(self, url: str, start: int) -> HttpBody:
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
         target = urljoin(self._hub, url)
-        if urlsplit(target).scheme not in ("http", "https"):
-            raise Invalid(f"a ticket names {target[:80]!r}: only http and https are fetched")
+        peer.check_address(target, insecure=self._insecure)
         response = self._open("GET", target, headers=headers)
         try:
             return _body(response)
@@ -170,7 +195,7 @@ class HttpLink:
         return f"{self._hub.rstrip('/')}{API}/{path}"
 
     def _headers(self) -> dict[str, str]:
-        return {} if self._credential is None else {"Authorization": f"Bearer {self._credential}"}
+        return {} if self.credential is None else {"Authorization": f"Bearer {self.credential}"}
 
 
 class HttpBody:
@@ -230,12 +255,3 @@ def _unreachable(where: str, error: Exception) -> Unavailable:
             return Unavailable(f"{where}: the connection ended without an answer")
         inner = getattr(inner, "reason", None) or inner.__cause__ or next(iter(inner.args[1:]), None)
     return Unavailable(f"{where}: {' '.join(str(error).split())[:200]}")
-
-
-def _tls(ca: Path | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"{ca}: no certificate authority can be read from it ({error})") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

@@ -15,11 +15,17 @@ from msgspec.structs import replace
 from farshore.agent import state
 from farshore.agent.state import Attempt, Note, Notes
 from farshore.core import documents, manifest, wire
+from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Invalid
 from farshore.core.wire import Fault
 from farshore.store import files
 
 log = logging.getLogger(__name__)
+
+MOST_TRIES = 3
+"""Applications of one patch that were begun and never ended, after which another way is taken."""
+
+TRIES_KEPT = 8
 
 
 class Journal:
@@ -127,6 +133,41 @@ class Journal:
         if notes != self.notes:
             files.write_atomic(self._path, documents.canonical(notes), mode=0o600)
             self.notes = notes
+
+
+class Tries:
+    """How often the application of each patch was begun for a model and never ended, as when the machine's memory is too small
+    and the agent is killed: such a patch is no way here, however right it is.
+
+    Args:
+        journal: where it is noted.
+        model: whose files are patched.
+
+    """
+
+    def __init__(self, journal: Journal, model: str) -> None:
+        self._journal, self._model = journal, model
+
+    def spent(self, patch: Digest) -> bool:
+        """Whether it was begun often enough."""
+        return self._noted().get(patch, 0) >= MOST_TRIES
+
+    def begin(self, patch: Digest) -> None:
+        """Note that it is about to be applied. Only the last few patches are remembered."""
+        others = {digest: count for digest, count in self._noted().items() if digest != patch}
+        last = dict(list(others.items())[-(TRIES_KEPT - 1) :])
+        self._journal.write(self._model, applying={**last, patch: self._noted().get(patch, 0) + 1})
+
+    def end(self, patch: Digest, *, cut: bool) -> None:
+        """Note that it ended, well or badly; or that it was cut off by an order to stop, which proves nothing."""
+        noted = dict(self._noted())
+        count = noted.pop(patch, 0)
+        if cut and count > 1:
+            noted[patch] = count - 1
+        self._journal.write(self._model, applying=noted)
+
+    def _noted(self) -> dict[str, int]:
+        return self._journal.note(self._model).applying
 
 
 def _models(desired: dict[str, Any]) -> dict[str, wire.DesiredModel]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Protocol
 
 from farshore.core.digest import Digest
-from farshore.core.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest, TicketReply, TicketRequest
+from farshore.core.wire import (
+    ChallengeReply,
+    ChallengeRequest,
+    EnrolReply,
+    EnrolRequest,
+    RenewReply,
+    RenewRequest,
+    SyncReply,
+    SyncRequest,
+    TicketReply,
+    TicketRequest,
+)
 
 
 class Body(Protocol):
@@ -37,14 +48,24 @@ class Body(Protocol):
 class Link(Protocol):
     """What a device can ask of its hub. Every method may raise any :class:`~farshore.core.errors.FarshoreError` that the hub
     names, and ``Unavailable`` when it cannot be reached or its answer cannot be understood.
+
+    Attributes:
+        credential: the device's bearer; None before enrolment. Who renews it sets it.
+
     """
+
+    credential: str | None
 
     def enrol(self, request: EnrolRequest) -> EnrolReply: ...
 
+    def challenge(self, request: ChallengeRequest) -> ChallengeReply: ...
+
+    def renew(self, request: RenewRequest) -> RenewReply: ...
+
     def sync(self, request: SyncRequest) -> SyncReply: ...
 
-    def envelope(self, digest: Digest) -> bytes:
-        """The signed manifest of that digest; not checked yet."""
+    def manifest(self, digest: Digest) -> bytes:
+        """The manifest of that digest; not checked yet."""
         ...
 
     def tickets(self, request: TicketRequest) -> TicketReply: ...
@@ -62,4 +83,8 @@ class Link(Protocol):
             Conflict: ``start`` lies behind the object's end.
 
         """
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
         ...

@@ -14,18 +14,19 @@ from typing import Any
 from farshore.agent import device, identity, patches
 from farshore.agent.clock import Clock, SystemClock
 from farshore.agent.download import Apply
-from farshore.agent.envelopes import Envelopes
-from farshore.agent.http_link import HttpLink
 from farshore.agent.identity import Identity
 from farshore.agent.journal import Journal
 from farshore.agent.link import Link
+from farshore.agent.manifests import Manifests
 from farshore.agent.pace import Pace
+from farshore.agent.renewal import RenewingLink
 from farshore.agent.report import Reporter
 from farshore.agent.runtime import NoRuntime, Runtime, SocketRuntime
 from farshore.agent.settings import Settings
 from farshore.agent.site import Site
 from farshore.agent.state import Device
 from farshore.agent.steps import Hands
+from farshore.agent.trust import Trust
 from farshore.agent.turn import Agent
 from farshore.core.errors import Conflict, FarshoreError
 from farshore.store import files
@@ -51,7 +52,7 @@ def run(settings: Settings, *, once: bool = False) -> None:
     who = identity.load(settings)
     apply = patches.apply if patches.usable() else None
     with _alone(settings), _stoppable():
-        link = HttpLink(settings.hub or who.hub, who.credential, settings.ca)
+        link = RenewingLink(identity.open_link(settings, who), settings, who, device.boot())
         agent = build(settings, who, link, SystemClock(), random.Random(), apply=apply)  # noqa: S311 - jitter
         log.info("agent of %s, hub %s", who.device, settings.hub or who.hub)
         try:
@@ -91,7 +92,8 @@ def build(
         blobs=Blobs(settings.root / "blobs"),
         slots=slots,
         journal=Journal(settings.folder / "journal.json"),
-        envelopes=Envelopes(settings.folder / "envelopes", who.trusted()),
+        manifests=Manifests(settings.folder / "manifests"),
+        trust=Trust(settings.folder / "trust", who.device, who.root.encode(), clock),
         link=link,
         runtime=runtime,
         clock=clock,

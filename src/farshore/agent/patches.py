@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -36,4 +37,15 @@ def apply(patch: Path, bases: Sequence[Path]) -> Iterator[bytes]:
     """
     from farshore import delta  # noqa: PLC0415 - brings numpy, which a device should not have to load before it needs it
 
-    yield from delta.decode(pieces(view(patch)), [view(base) for base in bases], max_memory=MEMORY)
+    try:
+        yield from delta.decode(pieces(view(patch)), [view(base) for base in bases], max_memory=MEMORY)
+    finally:
+        _give_back()
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: the C library would keep most of what the largest block took, for the agent's lifetime."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # a C library that has no such thing gives back by itself, or not at all

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from farshore.agent.state import Attempt, Local, ModelState, Note, Trial, Version
+from farshore.core.control import Serving
 from farshore.core.digest import Digest
-from farshore.core.wire import DesiredModel, Fault, State
+from farshore.core.wire import Conditions, DesiredModel, Fault, State
 
 BACKOFF_FIRST = 2.0
 BACKOFF_MOST = 15 * 60.0
@@ -151,7 +152,7 @@ def next_step(desired: Desired | None, local: Local, now: float) -> Step | None:
 def verdicts(desired: Desired | None, local: Local, now: float) -> dict[str, Verdict]:
     """What each model needs: a step, a reason to hold, or None when it is as desired."""
     if desired is None:
-        held = {name: _trial(name, state, local, now) for name, state in local.models.items()}
+        held = {name: _trial(name, state, None, local, now) for name, state in local.models.items()}
         return {name: verdict for name, verdict in held.items() if verdict is not None}
     names = sorted({*desired, *local.models})
     return {name: _verdict(name, desired, local, now) for name in names}
@@ -174,7 +175,7 @@ def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
         # A cut in the last removal leaves no files, but all the rest.
         answered = local.status(model).serving is not None
         return Drop(model) if state.current or state.installed or answered or state.note != Note() else None
-    trial, watch = state.note.trial, _trial(model, state, local, now)
+    trial, watch = state.note.trial, _trial(model, state, want, local, now)
     unfinished = trial is not None and trial.fault is not None
     if watch is not None and (unfinished or not isinstance(watch, Hold)):
         return watch
@@ -186,14 +187,15 @@ def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
     return watch if ahead is None or isinstance(ahead, Probe | Activate | Hold) else ahead
 
 
-def _trial(model: str, state: ModelState, local: Local, now: float) -> Verdict:
+def _trial(model: str, state: ModelState, want: DesiredModel | None, local: Local, now: float) -> Verdict:
     """What the trial of the current version asks for; None if there is none."""
     trial = state.note.trial
     if trial is None or (state.current != trial.digest and trial.fault is None):
         return None
     digest, back = Digest(trial.digest), _way_back(state, trial)
+    asked = want.trial if want is not None and want.digest == trial.digest else None
     given_up = quarantined(state.note) if state.note.digest == trial.digest else None
-    fault = trial.fault or given_up or _trial_fault(model, trial, local)
+    fault = trial.fault or given_up or _trial_fault(model, trial, asked, local)
     if fault is not None:
         return _paced(RollBack(model, digest, back, fault), state.note.attempt, local, now)
     if local.server == "none":
@@ -224,7 +226,7 @@ def _way_back(state: ModelState, trial: Trial) -> Digest | None:
     return None
 
 
-def _trial_fault(model: str, trial: Trial, local: Local) -> Fault | None:
+def _trial_fault(model: str, trial: Trial, asked: Conditions | None, local: Local) -> Fault | None:
     if trial.boots >= MAX_BOOTS:
         return Fault("unavailable", f"the machine restarted {trial.boots} times in its trial")
     serving = local.status(model).serving
@@ -236,6 +238,21 @@ def _trial_fault(model: str, trial: Trial, local: Local) -> Fault | None:
         return Fault("unavailable", f"its worker crashed {serving.crashes} times in its trial")
     if serving.errors >= MIN_ERRORS and serving.errors * 2 > serving.requests:
         return Fault("unavailable", f"{serving.errors} of {serving.requests} requests failed in its trial")
+    missed = None if asked is None else _missed(asked, trial, serving)
+    return None if missed is None else Fault("unavailable", f"in its trial {missed}")
+
+
+def _missed(asked: Conditions, trial: Trial, serving: Serving) -> str | None:
+    """Which of a trial's conditions is not met, with the figures; None while all are, or too little is known."""
+    if asked.errors is not None and serving.errors >= MIN_ERRORS and serving.errors > asked.errors * serving.requests:
+        return f"{serving.errors} of {serving.requests} requests failed; at most {asked.errors:.3g} of them may"
+    if asked.latency is not None and trial.latency and serving.latency > asked.latency * trial.latency:
+        times = serving.latency / trial.latency
+        return f"it took {times:.3g} times as long as the version before; at most {asked.latency:.3g} is asked"
+    known = serving.compared >= asked.compared
+    if asked.agreement is not None and known and serving.agreed < asked.agreement * serving.compared:
+        same = f"{serving.agreed} of {serving.compared} answers"
+        return f"{same} were those of the version before; at least {asked.agreement:.3g} of them must be"
     return None
 
 
@@ -245,6 +262,8 @@ def _toward(model: str, want: DesiredModel, desired: Desired, local: Local, now:
     fault = quarantined(state.note)
     if fault is not None:
         return Hold("failed", fault)
+    if state.barred is not None:
+        return Hold("waiting", state.barred)
     digest = Digest(want.digest)
     if digest not in state.installed:
         verdict = _obtain(model, want, desired, local, now)

@@ -57,10 +57,12 @@ def reported(
             previous=_running(state, state.previous),
             target=_target(name, desired or {}, local, verdicts.get(name)),
             fetched=state.note.fetched,
+            trial=state.note.shown,
         )
         models[twin.key_of(name)] = documents.builtins(model)
     agent: dict[str, Any] = {"version": __version__, "machine": local.device.machine, "memory": local.device.memory}
     agent |= {"runtimes": list(local.runtimes)} | ({} if fault is None else {"fault": documents.builtins(fault)})
+    agent |= {} if local.stale is None else {"stale": documents.builtins(local.stale)}
     return {"agent": agent, "models": models}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -40,8 +41,8 @@ class Runtime(Protocol):
         """
         ...
 
-    def switch(self, model: str, digest: Digest) -> None:
-        """Send requests to a version. Safe to ask twice.
+    def switch(self, model: str, digest: Digest) -> float:
+        """Send requests to a version; returns the seconds without an answer. Safe to ask twice.
 
         Raises:
             FarshoreError: it goes on as it was.
@@ -75,8 +76,8 @@ class NoRuntime:
             return Probe(ok=False, fault=Fault(error.code, error.message[:1024]))
         return Probe(ok=True)
 
-    def switch(self, model: str, digest: Digest) -> None:
-        pass
+    def switch(self, model: str, digest: Digest) -> float:
+        return 0.0
 
     def drop(self, model: str, digest: Digest) -> None:
         pass
@@ -93,10 +94,14 @@ class SocketRuntime:
         root: the device's folder.
         patience: seconds that a probe or switch may take.
 
+    Raises:
+        Invalid: the folder's name is too long to hold a socket.
+
     """
 
     def __init__(self, root: Path, patience: float) -> None:
         path = root / control.SOCKET
+        control.check_socket(os.fsencode(path))
         self._quick = UnixPool(path, STATUS_SECONDS)
         self._slow = UnixPool(path, patience)
 
@@ -109,10 +114,11 @@ class SocketRuntime:
     def probe(self, model: str, digest: Digest) -> Probe:
         return self._ask(self._slow, "POST", f"/control/models/{model}/probe", Target(digest), Probe)
 
-    def switch(self, model: str, digest: Digest) -> None:
+    def switch(self, model: str, digest: Digest) -> float:
         reply = self._ask(self._slow, "POST", f"/control/models/{model}/switch", Target(digest), Switch)
         if reply.digest != digest:
             raise Unavailable(f"the inference server answers with {reply.digest} instead of {digest}")
+        return reply.gap_seconds
 
     def drop(self, model: str, digest: Digest) -> None:
         self._ask(self._quick, "POST", f"/control/models/{model}/drop", Target(digest), dict)

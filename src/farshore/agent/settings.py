@@ -34,7 +34,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         root: the device's folder.
         hub: URL of the hub; None for the one it enrolled at.
-        ca: PEM file with the only authorities to believe; None for the system's.
+        certificate: PEM file with this device's TLS certificate and its key, for a hub that admits only who has one.
+        ca: PEM file with the only authorities to believe; None for the one that the enrolment token named, else the system's.
+        insecure_http: speak plain HTTP to the hub also beyond this machine.
         serve: ``socket`` when an inference server runs here, ``none`` when this device only keeps the files.
         runtimes: runtimes for which versions are chosen when ``serve`` is ``none``.
         quota: bytes that models may take on disk; None for no limit.
@@ -53,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     root: Path
     hub: str | None = None
     ca: Path | None = None
+    certificate: Path | None = None
+    insecure_http: bool = False
     serve: Literal["socket", "none"] = "socket"
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
     quota: Bytes | None = None
@@ -146,6 +150,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             values[field.name] = [part.strip() for part in text.split(",") if part.strip()]
         elif field.name in _SIZES:
             values[field.name] = parse_size(text)
+        elif field.name == "insecure_http":
+            values[field.name] = text.lower() in ("1", "true", "yes")
         elif field.type is not str and _is_number(field.type):
             values[field.name] = _number(field.name, text)
         else:

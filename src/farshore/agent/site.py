@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from farshore.agent import windows
 from farshore.agent.clock import Clock
-from farshore.agent.envelopes import Envelopes
 from farshore.agent.journal import Journal
 from farshore.agent.link import Link
+from farshore.agent.manifests import Manifests
 from farshore.agent.pace import Pace
 from farshore.agent.runtime import Runtime
 from farshore.agent.settings import Settings
 from farshore.agent.state import Device, Local, ModelState, Version
+from farshore.agent.trust import Trust
 from farshore.core import manifest as manifests
 from farshore.core.control import Status
 from farshore.core.digest import Digest
 from farshore.core.errors import Corrupt, Unavailable
 from farshore.core.manifest import Manifest, Variant
-from farshore.core.wire import DesiredModel
+from farshore.core.wire import DesiredModel, Fault
 from farshore.store import files
 from farshore.store.blobs import Blobs
 from farshore.store.slots import Slots
@@ -36,7 +38,8 @@ class Site:
     blobs: Blobs
     slots: Slots
     journal: Journal
-    envelopes: Envelopes
+    manifests: Manifests
+    trust: Trust
     link: Link
     runtime: Runtime
     clock: Clock
@@ -78,6 +81,7 @@ def survey(site: Site, active: Digest | None, reached: tuple[Digest, float] | No
         opens=windows.next_open(opening, now, site.clock.offset()),
         active=active,
         reached=reached,
+        stale=site.trust.refused or site.trust.stale() if desired else None,
     )
 
 
@@ -97,7 +101,7 @@ def _model(site: Site, name: str, want: DesiredModel | None, runtimes: tuple[str
         installed[entry.digest] = _version(manifest, entry.digest, variant)
     wanted = None
     if want is not None and want.digest not in installed:
-        believed = site.envelopes.find(name, Digest(want.digest), want.version)
+        believed = site.manifests.find(name, Digest(want.digest), want.version)
         if believed is not None:
             wanted = _version(believed.manifest, Digest(want.digest), choose(site, believed.manifest, runtimes))
     return ModelState(
@@ -106,7 +110,12 @@ def _model(site: Site, name: str, want: DesiredModel | None, runtimes: tuple[str
         installed=installed,
         wanted=wanted,
         note=site.journal.note(name),
+        barred=_barred(site, name, want, installed),
     )
+
+
+def _barred(site: Site, name: str, want: DesiredModel | None, installed: Mapping[Digest, Version]) -> Fault | None:
+    return None if want is None else site.trust.bars(name, want, here=Digest(want.digest) in installed)
 
 
 def _version(manifest: Manifest, digest: Digest, variant: Variant | None) -> Version:

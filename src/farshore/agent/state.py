@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from farshore.core.control import ModelStatus, Status
+from farshore.core import wire
+from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.digest import Digest
 from farshore.core.manifest import Count, DigestText, Name, Short
-from farshore.core.wire import DesiredModel, Fault
+from farshore.core.wire import DesiredModel, Fault, Seconds
 
 Server = Status | Literal["none", "away"]
 """The inference server: what it says, or that the device has none, or that it does not answer."""
@@ -48,6 +49,8 @@ class Trial(Struct, frozen=True, omit_defaults=True):
         switched: the inference server was told and agreed.
         boots: times the machine has started since.
         fault: why it failed; from then on only going back remains.
+        gap: seconds without an answer at the switch.
+        latency, memory: of the version before it, when it was last seen.
 
     """
 
@@ -56,6 +59,18 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     switched: bool = False
     boots: Count = 0
     fault: Fault | None = None
+    gap: Seconds = 0.0
+    latency: Seconds = 0.0
+    memory: Count = 0
+
+    def shown(self, serving: Serving | None) -> wire.Trial | None:
+        """What it has shown, by what the inference server says; None while that says nothing of this version."""
+        if serving is None or serving.digest != self.digest:
+            return None
+        return wire.Trial(
+            self.digest, serving.requests, serving.errors, self.gap, serving.latency, self.latency,
+            serving.memory, self.memory, serving.compared, serving.agreed,
+        )  # fmt: skip
 
 
 class Note(Struct, frozen=True, omit_defaults=True):
@@ -68,7 +83,9 @@ class Note(Struct, frozen=True, omit_defaults=True):
         failed: it is quarantined: not tried again until desired changes.
         attempt: what is being tried.
         trial: the version that is current but not confirmed.
+        applying: patches whose application was begun and has not ended, and how often.
         fetched: bytes moved over the network for this model since enrolment.
+        shown: what the newest trial that ended has shown.
 
     """
 
@@ -78,7 +95,9 @@ class Note(Struct, frozen=True, omit_defaults=True):
     failed: Fault | None = None
     attempt: Attempt | None = None
     trial: Trial | None = None
+    applying: Annotated[dict[DigestText, Count], Meta(max_length=16)] = {}
     fetched: Count = 0
+    shown: wire.Trial | None = None
 
 
 class Notes(Struct, frozen=True, omit_defaults=True):
@@ -128,6 +147,7 @@ class ModelState:
         installed: every version that is whole here, by manifest digest.
         wanted: the desired version, once its manifest is here and believed.
         note: what is remembered.
+        barred: why trust forbids to install the desired version, or to go back to it; None if it does not.
 
     """
 
@@ -136,6 +156,7 @@ class ModelState:
     installed: Mapping[Digest, Version] = field(default_factory=dict)
     wanted: Version | None = None
     note: Note = field(default_factory=Note)
+    barred: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +194,7 @@ class Local:
         opens: seconds since 1970 from which bytes may be moved.
         active: the file whose transfer is open right now.
         reached: the file that was fetched last, and how much of its route is here, 0 to 1.
+        stale: why nothing new may be installed, whatever it is: signed metadata have expired, or the hub's were refused.
 
     """
 
@@ -186,6 +208,7 @@ class Local:
     opens: float = 0.0
     active: Digest | None = None
     reached: tuple[Digest, float] | None = None
+    stale: Fault | None = None
 
     def model(self, name: str) -> ModelState:
         return self.models.get(name) or ModelState()
@@ -223,9 +246,11 @@ def aim(notes: Notes, models: Mapping[str, DesiredModel]) -> Notes:
     for name, want in models.items():
         note = result.get(name, Note())
         if (note.digest, note.retry) != (want.digest, want.retry):
-            note = Note(digest=want.digest, retry=want.retry, trial=note.trial, fetched=note.fetched)
+            anew = note.shown is not None and note.shown.digest == want.digest  # its old trial says nothing of the next
+            shown = None if anew else note.shown
+            note = Note(digest=want.digest, retry=want.retry, trial=note.trial, fetched=note.fetched, shown=shown)
         result[name] = note
     for name, note in notes.models.items():
         if name not in models:
-            result[name] = Note(trial=note.trial, fetched=note.fetched)
+            result[name] = Note(trial=note.trial, fetched=note.fetched, shown=note.shown)
     return replace(notes, models=result)

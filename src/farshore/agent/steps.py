@@ -8,11 +8,13 @@ for that is how a model that takes the machine down looks from the next start.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from msgspec.structs import replace
 
 from farshore.agent import plan
 from farshore.agent.download import Apply, Transfer
+from farshore.agent.journal import Tries
 from farshore.agent.plan import (
     Activate,
     CollectGarbage,
@@ -26,8 +28,10 @@ from farshore.agent.plan import (
     Step,
 )  # fmt: skip
 from farshore.agent.site import Site, choose
-from farshore.agent.state import Local, Trial
+from farshore.agent.state import Local, Note, Trial
 from farshore.core import digest as digests
+from farshore.core import wire
+from farshore.core.control import Serving
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Corrupt, FarshoreError, Invalid, NotFound, Unavailable
 from farshore.core.wire import Fault
@@ -93,11 +97,11 @@ class Hands:
             case Probe():
                 self._probe(step)
             case Activate():
-                self._activate(step)
+                self._activate(step, local)
             case Confirm():
                 self._confirm(step, local)
             case RollBack():
-                self._roll_back(step)
+                self._roll_back(step, local)
             case Drop():
                 self._drop(step, local)
             case CollectGarbage():
@@ -105,10 +109,10 @@ class Hands:
 
     def _fetch_manifest(self, step: FetchManifest) -> None:
         self._begin(step)
-        envelope = self._site.link.envelope(step.digest)
-        self._site.envelopes.keep(envelope, step.model, step.digest, step.version)
+        payload = self._site.link.manifest(step.digest)
+        self._site.manifests.keep(payload, step.model, step.digest, step.version)
         self._site.journal.write(step.model, attempt=None)
-        log.info("%s@%d: manifest is signed by a trusted key", step.model, step.version)
+        log.info("%s@%d: its manifest is the one that its publisher signed", step.model, step.version)
 
     def _download(self, step: Download, local: Local) -> None:
         site = self._site
@@ -118,6 +122,7 @@ class Hands:
             transfer = Transfer(
                 step.digest, step.size, blobs=site.blobs, link=site.link, pace=site.pace, clock=site.clock,
                 minimum_rate=site.settings.minimum_rate, apply=self._apply, room=self._room,
+                tries=Tries(site.journal, step.model),
             )  # fmt: skip
             self._transfer = step.model, transfer
         assert self._transfer is not None
@@ -147,11 +152,11 @@ class Hands:
     def _install(self, step: Install, local: Local) -> None:
         site = self._site
         self._begin(step)
-        believed = site.envelopes.find(step.model, step.digest, None)
+        believed = site.manifests.find(step.model, step.digest, None)
         variant = None if believed is None else choose(site, believed.manifest, local.runtimes)
         if believed is None or variant is None:
             raise NotFound(f"{step.model}: its manifest is no longer here")
-        site.slots.install(believed.envelope, believed.payload, variant, site.blobs)
+        site.slots.install(believed.payload, variant, site.blobs)
         site.journal.write(step.model, attempt=None)
         log.info("%s@%d: installed, variant %s", step.model, believed.manifest.version, variant.name)
 
@@ -180,45 +185,53 @@ class Hands:
         missed = "; ".join(f"{case.name}: {case.why}" for case in result.cases if not case.ok)
         return result.fault or Fault("invalid", (missed or "an acceptance case was missed")[:1024])
 
-    def _activate(self, step: Activate) -> None:
+    def _activate(self, step: Activate, local: Local) -> None:
         """Note, link, switch: in this order, so that the inference server, whenever it starts, serves what was meant."""
         site = self._site
         trial = site.journal.note(step.model).trial
         if trial is None or trial.digest != step.digest or trial.fault is not None:
-            trial = Trial(step.digest, step.back)
+            before = local.status(step.model).serving
+            known = before is not None and before.digest == step.back
+            trial = Trial(step.digest, step.back, **_measures(before if known else None))
             site.journal.write(step.model, trial=trial)
         self._begin(step, strike=True)
         site.slots.activate(step.model, step.digest)
-        fault = self._switch(step.model, step.digest)
-        if fault is not None:
-            raise Corrupt(f"not fit to serve: {fault.message}")
-        site.journal.write(step.model, attempt=None, trial=replace(trial, switched=True))
+        gap = self._switch(step.model, step.digest)
+        if isinstance(gap, Fault):
+            raise Corrupt(f"not fit to serve: {gap.message}")
+        site.journal.write(step.model, attempt=None, trial=replace(trial, switched=True, gap=gap))
         log.info("%s %s: activated, on trial for %g s", step.model, digests.short(step.digest), site.settings.trial)
 
-    def _switch(self, model: str, digest: Digest) -> Fault | None:
-        """Send requests to a version, warming it first where it does not stand warm. Why it cannot serve, if so."""
+    def _switch(self, model: str, digest: Digest) -> Fault | float:
+        """Send requests to a version, warming it first where it does not stand warm. Seconds without an answer, or why it cannot
+        serve.
+        """
         try:
-            self._site.runtime.switch(model, digest)
+            return self._site.runtime.switch(model, digest)
         except (Conflict, NotFound):  # the server was restarted, or has no memory for two at once
             fault = self._try_out(model, digest)
             if fault is not None:
                 return fault
-            self._site.runtime.switch(model, digest)
-        return None
+            return self._site.runtime.switch(model, digest)
 
     def _confirm(self, step: Confirm, local: Local) -> None:
-        meant = {"attempt": None} if self._site.journal.note(step.model).digest == step.digest else {}
-        self._site.journal.write(step.model, trial=None, **meant)  # an activation cut off after its link counts no more
+        note = self._site.journal.note(step.model)
+        meant = {"attempt": None} if note.digest == step.digest else {}
+        self._site.journal.write(
+            step.model, trial=None, shown=_shown(note, local, step.model), **meant
+        )  # an activation cut off after its link counts no more
         log.info("%s@%d: confirmed", step.model, local.model(step.model).installed[step.digest].number)
 
-    def _roll_back(self, step: RollBack) -> None:
+    def _roll_back(self, step: RollBack, local: Local) -> None:
         """Back to what ran before. A full disk does not keep the link from turning, nor does a silent server: when it
         starts it reads the link, and until it answers the step is asked again.
         """
         site, note = self._site, self._site.journal.note(step.model)
         log.warning("%s %s: rolling back: %s", step.model, digests.short(step.digest), step.fault.message)
+        trial = note.trial if note.trial is not None and note.trial.digest == step.digest else Trial(step.digest)
+        trial = replace(trial, back=step.back, switched=True, fault=step.fault)
         try:
-            site.journal.write(step.model, trial=Trial(step.digest, step.back, switched=True, fault=step.fault))
+            site.journal.write(step.model, trial=trial, shown=_shown(note, local, step.model))
             self._begin(step)
         except Unavailable as error:
             log.warning("the roll-back could not be noted: %s", error.message)
@@ -228,7 +241,7 @@ class Hands:
         else:
             site.slots.activate(step.model, step.back)
             fault = self._switch(step.model, step.back)
-            if fault is not None:
+            if isinstance(fault, Fault):
                 log.warning("%s: the version before has become unfit, too: %s", step.model, fault.message)
         site.slots.remove(step.model, step.digest)
         meant = {"failed": step.fault, "probed": False} if note.digest == step.digest else {}
@@ -251,7 +264,7 @@ class Hands:
             site.slots.remove(model, digest)
         for digest in step.blobs:
             site.blobs.remove(digest)
-        site.envelopes.retain(Digest(want.digest) for want in (site.journal.desired() or {}).values())
+        site.manifests.retain(Digest(want.digest) for want in (site.journal.desired() or {}).values())
         log.info("removed %d versions and %d files that nothing needs", len(step.versions), len(step.blobs))
 
     def _begin(
@@ -279,9 +292,20 @@ class Hands:
 
     def _heal(self, step: Install) -> None:
         """Forget blobs of a version that are not what they are called, so that they are fetched again."""
-        believed = self._site.envelopes.find(step.model, step.digest, None)
+        believed = self._site.manifests.find(step.model, step.digest, None)
         for digest in believed.manifest.files() if believed is not None else ():
             forget_if_wrong(self._site, digest)
+
+
+def _measures(before: Serving | None) -> dict[str, Any]:
+    """What a trial's version is measured by: how the one before it did."""
+    return {} if before is None else {"latency": before.latency, "memory": before.memory}
+
+
+def _shown(note: Note, local: Local, model: str) -> wire.Trial | None:
+    """What the trial that ends has shown; what was known before, where the inference server says nothing of it."""
+    found = None if note.trial is None else note.trial.shown(local.status(model).serving)
+    return found or note.shown
 
 
 def forget_if_wrong(site: Site, digest: Digest) -> None:

@@ -13,8 +13,11 @@ from farshore.agent.report import Reporter, reported
 from farshore.agent.site import Site, survey
 from farshore.agent.state import Local
 from farshore.agent.steps import Hands
+from farshore.core import wire
+from farshore.core.control import COUNTED
 from farshore.core.errors import FarshoreError, Invalid
 from farshore.core.wire import Fault, SyncRequest
+from farshore.store import files
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +49,29 @@ class Agent:
         self._refused: dict[str, Any] | None = None
 
     def start(self, boot: str) -> None:
-        """What a start begins with: sweep up, count the machine's starts, check what is current.
+        """What a start begins with: sweep up, count the machine's starts, check what is current, go back from what took the machine
+        down. Then only does the inference server begin: it waits for the note of that.
 
         Args:
             boot: names this start of the machine; empty if unknown.
 
         """
-        self._site.slots.sweep()
-        if self._site.journal.started(boot):
-            steps.check_slots(self._site)
+        site = self._site
+        site.slots.sweep()
+        if site.journal.started(boot):
+            steps.check_slots(site)
+        note = site.settings.root / COUNTED
+        if not note.exists() or note.read_bytes() != boot.encode():
+            self._go_back()
+            files.write_atomic(note, boot.encode())
+
+    def _go_back(self) -> None:
+        """Turn the links of versions that failed, as far as that goes without hub and inference server; the turns do the rest."""
+        site = self._site
+        local = survey(site, None)
+        for verdict in plan.verdicts(site.journal.desired(), local, site.clock.now()).values():
+            if isinstance(verdict, plan.RollBack):
+                self._hands.perform(verdict, local)
 
     def stop(self) -> None:
         """Let go of what is open. Nothing has to be finished: the next start asks the same question again."""
@@ -129,14 +146,19 @@ class Agent:
 
     def _sync(self, section: dict[str, Any], change: dict[str, Any] | None, patience: int) -> bool:
         """One round trip: report what changed, hear what is desired. Whether the hub answered."""
-        site, asked = self._site, self._site.clock.monotonic()
+        site, asked, quiet = self._site, self._site.clock.monotonic(), change is None
         try:
             if change is not None:
                 self._reporter.sending(change)
             # A second at least, also where nothing is held: it tells the hub that this device comes back by itself.
-            reply = site.link.sync(SyncRequest(seen=site.journal.notes.seen, reported=change, wait=max(patience, 1)))
+            nonce = site.trust.ask()
+            reply = site.link.sync(
+                SyncRequest(site.journal.notes.seen, change, max(patience, 1), nonce, site.trust.held())
+            )
             if change is not None:
                 self._reporter.accepted(section)
+            change = None  # the hub has it, whatever its answer is worth
+            site.trust.hear(nonce, reply.trust, reply.desired, self._meant(reply.desired))
         except FarshoreError as error:
             if isinstance(error, Invalid) and change is not None:
                 self._refused = section  # what the hub refuses to hear must not keep us from hearing
@@ -149,7 +171,7 @@ class Agent:
             return False
         self._synced = site.clock.monotonic()
         self._sync_failures = 0
-        unheld = change is None and patience > 1 and self._synced - asked < patience / 2
+        unheld = quiet and patience > 1 and self._synced - asked < patience / 2
         away = max(reply.retry, site.settings.poll if unheld else 0.0)
         self._next_sync = self._synced + (
             away if reply.desired is None else 0.0
@@ -157,6 +179,13 @@ class Agent:
         if reply.desired is not None:
             self._accept(reply.desired)
         return True
+
+    def _meant(self, desired: dict[str, Any] | None) -> list[str]:
+        """The models that are desired after a reply: those whose publishers matter."""
+        try:
+            return list((self._site.journal.desired() or {}) if desired is None else wire.desired_models(desired))
+        except Invalid:
+            return list(self._site.journal.desired() or {})
 
     def _accept(self, desired: dict[str, Any]) -> None:
         version = desired.get("$version")

@@ -4,50 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
-import msgspec
-import urllib3
+from msgspec import Raw
 from urllib3.exceptions import HTTPError
 
-from farshore import __version__
+from farshore.client.drafts import Draft, Published, Publisher, check
 from farshore.client.upload import BUFFER, Advance, Upload, collect, measure
+from farshore.client.wire import MAX_REPLY, Json, Wire
 from farshore.core import digest as digests
-from farshore.core import errors
+from farshore.core import documents
 from farshore.core.digest import Digest
-from farshore.core.errors import FarshoreError, Invalid, NotFound, Unavailable
+from farshore.core.errors import Denied, Invalid, NotFound
 
-Json = Any
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
 """``(what, total bytes)`` → a context whose value is told of each so many bytes done."""
 
-PAGE = 1000
-MAX_REPLY = 64 << 20
-_TIMEOUT = urllib3.Timeout(connect=10, read=300)
 
-
-class Hub:
+class Hub(Wire):
     """The operator API of a hub. Answers are the API's own JSON as dicts (``docs/formats/api.md``).
 
     Args:
         url: where it is.
         token: an operator's API token.
         ca: PEM file with the only authorities to believe; None for the system's.
+        insecure: plain HTTP may leave this machine.
 
     Every method may raise the errors of :mod:`farshore.core.errors`: what the hub said, or ``Unavailable`` when it cannot be
     reached.
 
     """
-
-    def __init__(self, url: str, token: str, ca: Path | None = None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise Invalid(f"bad hub URL {url[:80]!r}: http://HOST:PORT or https://HOST is needed")
-        self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": f"farshore/{__version__}"}
-        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, ca_certs=None if ca is None else str(ca))
 
     # -- registry --------------------------------------------------------------------------------------------------
 
@@ -78,6 +66,7 @@ class Hub:
         paths: Sequence[str | os.PathLike[str]],
         *,
         progress: Progress = lambda _what, _total: nullcontext(lambda _count: None),
+        publisher: Publisher | None = None,
         **about: Any,
     ) -> Json:
         """Make files the next version of a model. Files that the hub has are not sent again.
@@ -86,6 +75,7 @@ class Hub:
             name: of the model.
             paths: model files, folders, or one ZIP.
             progress: shows how far it is.
+            publisher: signs, where the hub does not do it itself.
             about: ``description``, ``tags``, ``properties``, ``parent``, ``operation``, ``run``, ``dataset``, ``commit``,
                 ``alias``, ``overrides`` (text of a ``farshore.toml``), ``acceptance``.
 
@@ -102,7 +92,38 @@ class Hub:
                 self._send(upload, advance)
         files = [{"path": upload.name, "digest": upload.digest} for upload in uploads]
         asked = {key: value for key, value in about.items() if value}
-        return self._call("POST", f"/v1/models/{quote(name, safe='')}/versions", {"files": files, **asked})
+        made = self._call("POST", f"/v1/models/{quote(name, safe='')}/versions", {"files": files, **asked})
+        if "role" not in made:
+            return made
+        if publisher is None:
+            raise Denied("versions are published here with their publisher's signature: name the key ring (--keys)")
+        manifest, role = (documents.canonical(made[part]) for part in ("manifest", "role"))
+        draft = Draft(made["model"], made["version"], Digest(made["digest"]), manifest, role)
+        check(draft, name, uploads, str(about.get("overrides", "")))
+        return self._call(
+            "PUT", f"/v1/models/{quote(name, safe='')}/drafts/{made['digest']}", {"role": Raw(publisher(draft))}
+        )
+
+    # -- trust -----------------------------------------------------------------------------------------------------
+
+    def trust(self) -> Published:
+        """All signed metadata of the hub."""
+        with self._open("GET", "/v1/trust") as response:
+            return documents.decode(self._read(response), Published, what="the hub's metadata", limit=MAX_REPLY)
+
+    def put_trust(self, root: bytes | None, changed: Mapping[str, bytes]) -> None:
+        """Give the hub documents that were signed elsewhere, all or none."""
+        documents = {role: Raw(data) for role, data in changed.items()}
+        self._call("PUT", "/v1/trust", {"documents": documents if root is None else {**documents, "root": Raw(root)}})
+
+    def next_keys(self) -> None:
+        """Let the hub make its next own keys."""
+        self._call("POST", "/v1/trust/keys")
+
+    def role_draft(self, model: str) -> bytes:
+        """The role of a model's publisher as it would be now, unsigned."""
+        with self._open("GET", f"/v1/models/{quote(model, safe='')}/role") as response:
+            return self._read(response)
 
     def change_model(self, name: str, **change: Any) -> Json:
         """Change ``title``, ``description``, ``tags`` (null deletes) of a model."""
@@ -136,9 +157,9 @@ class Hub:
         found: list[Json] = self._call("GET", f"{self._version(ref)}/patches")
         return found
 
-    def envelope(self, ref: str) -> bytes:
-        """A version's signed manifest."""
-        with self._open("GET", f"{self._version(ref)}/envelope") as response:
+    def manifest(self, ref: str) -> bytes:
+        """A version's manifest, the bytes that its publisher signed for."""
+        with self._open("GET", f"{self._version(ref)}/manifest") as response:
             return self._read(response)
 
     def pull(self, ref: str, path: str, digest: Digest, sink: BinaryIO, advance: Advance) -> None:
@@ -169,10 +190,15 @@ class Hub:
     # -- fleet -----------------------------------------------------------------------------------------------------
 
     def create_enrolment(
-        self, device: str | None = None, tags: Mapping[str, Any] | None = None, seconds: int | None = None
+        self,
+        device: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        seconds: int | None = None,
+        *,
+        approval: bool = False,
     ) -> Json:
-        """A one-time token for a device; its secret is in ``token``, this once."""
-        asked = {"device": device, "tags": dict(tags or {}), "seconds": seconds}
+        """A one-time token for a device; it is in ``token``, this once. With ``approval`` the device waits for an operator."""
+        asked = {"device": device, "tags": dict(tags or {}), "seconds": seconds, "approval": approval}
         return self._call("POST", "/v1/enrolments", {key: value for key, value in asked.items() if value})
 
     def enrolments(self) -> list[Json]:
@@ -191,6 +217,18 @@ class Hub:
     def device(self, device: str) -> Json:
         """One device."""
         return self._call("GET", f"/v1/devices/{quote(device, safe='')}")
+
+    def announce_device(self, device: str, key: str, tags: Mapping[str, Any] | None = None) -> Json:
+        """Let the holder of a public key enrol as ``device`` without a token."""
+        return self._call("POST", "/v1/devices", {"id": device, "key": key, "tags": dict(tags or {})})
+
+    def approve_device(self, device: str) -> Json:
+        """Let a device in that waits, is quarantined or revoked."""
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/approve")
+
+    def revoke_device(self, device: str, reason: str = "") -> Json:
+        """Keep a device out at once."""
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/revoke", {"reason": reason})
 
     def delete_device(self, device: str) -> None:
         """Delete a device; its credential ends."""
@@ -223,6 +261,103 @@ class Hub:
         """Delete a deployment."""
         self._call("DELETE", f"/v1/deployments/{quote(key, safe='')}")
 
+    def rollouts(self) -> list[Json]:
+        """Rollouts, newest first, without tallies."""
+        found: list[Json] = self._call("GET", "/v1/rollouts")
+        return found
+
+    def rollout(self, key: str) -> Json:
+        """A rollout, and what its devices have said."""
+        return self._call("GET", f"/v1/rollouts/{quote(key, safe='')}")
+
+    def rollout_devices(self, key: str, state: str = "") -> list[Json]:
+        """Devices that a rollout gave its version to; ``state`` is admitted, confirmed, failed, or empty for all."""
+        query = f"?{urlencode({'state': state})}" if state else ""
+        found: list[Json] = self._call("GET", f"/v1/rollouts/{quote(key, safe='')}/devices{query}")
+        return found
+
+    def plan_rollout(self, body: Json) -> Json:
+        """What a rollout would move and cost; ``body`` as for :meth:`start_rollout`."""
+        return self._call("POST", "/v1/rollouts/plan", body)
+
+    def why(self, device: str, model: str) -> Json:
+        """Why a device runs the version of a model that it runs."""
+        return self._call("GET", f"/v1/devices/{quote(device, safe='')}/why/{quote(model, safe='')}")
+
+    def links(self) -> list[Json]:
+        """Links and their prices."""
+        found: list[Json] = self._call("GET", "/v1/links")
+        return found
+
+    def put_link(self, name: str, *, price: float, currency: str, rate: int) -> Json:
+        """Set the price of a link (of 1 000 000 bytes) and its rate (bytes a second)."""
+        body = {"price": price, "currency": currency, "rate": rate}
+        return self._call("PUT", f"/v1/links/{quote(name, safe='')}", body)
+
+    def delete_link(self, name: str) -> None:
+        """Forget a link."""
+        self._call("DELETE", f"/v1/links/{quote(name, safe='')}")
+
+    def ledger(self, by: str, since: str = "", until: str = "", **where: str) -> list[Json]:
+        """What was moved, in sums by columns (``device,model``) of those that have the values in ``where``."""
+        query = urlencode({"by": by, "since": since, "until": until, "limit": 10_000, **where})
+        found: list[Json] = self._call("GET", f"/v1/ledger?{query}")
+        return found
+
+    def start_rollout(self, body: Json) -> Json:
+        """Start a rollout; ``body`` as ``POST /v1/rollouts`` takes it."""
+        return self._call("POST", "/v1/rollouts", body)
+
+    def steer_rollout(self, key: str, verb: str, reason: str = "") -> Json:
+        """``verb`` is pause, resume, advance, abort or rollback."""
+        return self._call("POST", f"/v1/rollouts/{quote(key, safe='')}/{verb}", {"reason": reason})
+
+    # -- operators -------------------------------------------------------------------------------------------------
+
+    def me(self) -> Json:
+        """Who asks, and what they may do."""
+        return self._call("GET", "/v1/me")
+
+    def operators(self) -> list[Json]:
+        """Every operator."""
+        found: list[Json] = self._call("GET", "/v1/operators")
+        return found
+
+    def put_operator(self, name: str, grants: Sequence[Mapping[str, str]], oidc: str | None = None) -> Json:
+        """Add an operator, or change their roles; ``setup`` is a one-time link by which they choose a password, unless they come
+        from the hub's OpenID Connect issuer as ``oidc``, a subject or an e-mail.
+        """
+        asked: Json = {"grants": [dict(one) for one in grants]}
+        return self._call(
+            "PUT", f"/v1/operators/{quote(name, safe='')}", asked | ({} if oidc is None else {"oidc": oidc})
+        )
+
+    def delete_operator(self, name: str) -> None:
+        """Remove an operator; their tokens and sessions end."""
+        self._call("DELETE", f"/v1/operators/{quote(name, safe='')}")
+
+    def tokens(self) -> list[Json]:
+        """API tokens."""
+        found: list[Json] = self._call("GET", "/v1/tokens")
+        return found
+
+    def create_token(
+        self, name: str, seconds: int | None = None, grants: Sequence[Mapping[str, str]] | None = None
+    ) -> Json:
+        """An API token; it is in ``token``, this once."""
+        asked = {"name": name, "seconds": seconds, "grants": None if grants is None else [dict(one) for one in grants]}
+        return self._call("POST", "/v1/tokens", {key: value for key, value in asked.items() if value is not None})
+
+    def delete_token(self, key: str) -> None:
+        """Make an API token worthless."""
+        self._call("DELETE", f"/v1/tokens/{quote(key, safe='')}")
+
+    def audit(self, after: int | None = None, limit: int = 100) -> list[Json]:
+        """Who changed what: the newest lines, or those behind a serial."""
+        query = urlencode({"limit": limit, **({} if after is None else {"after": after})})
+        found: list[Json] = self._call("GET", f"/v1/audit?{query}")
+        return found
+
     # -- wire ------------------------------------------------------------------------------------------------------
 
     def _version(self, ref: str) -> str:
@@ -246,77 +381,6 @@ class Hub:
         headers = {"Content-Length": str(upload.size), "Content-Type": "application/octet-stream"}
         with self._open("PUT", f"/v1/blobs/{upload.digest}", chunks(), headers) as response:
             self._read(response)
-
-    def _pages(self, path: str, cursor: str, **query: Any) -> Iterator[Json]:
-        query["limit"] = PAGE
-        while True:
-            page = self._call("GET", f"{path}?{urlencode(query)}")
-            yield from page["items"]
-            if page.get("next") is None:
-                return
-            query[cursor] = page["next"]
-
-    def _call(self, method: str, path: str, body: Json = None, headers: Mapping[str, str] | None = None) -> Json:
-        data = None if body is None else msgspec.json.encode(body)
-        kind = {} if body is None else {"Content-Type": "application/json"}
-        with self._open(method, path, data, {**kind, **(headers or {})}) as response:
-            text = self._read(response)
-        try:
-            return msgspec.json.decode(text) if text else None
-        except msgspec.DecodeError:
-            raise Unavailable(f"{self.url} did not answer in JSON: is it a Farshore hub?") from None
-
-    @contextmanager
-    def _open(
-        self,
-        method: str,
-        path: str,
-        body: bytes | Iterator[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
-        try:
-            response = self._pool.request(
-                method, self.url + path, body=body, headers={**self._headers, **(headers or {})},
-                preload_content=False, redirect=False,
-            )  # fmt: skip
-        except (HTTPError, OSError) as error:
-            raise self._away(error) from error
-        try:
-            if response.status >= 300:
-                raise self._refusal(response, path)
-            yield response
-        except BaseException:
-            response.close()
-            raise
-        response.release_conn()
-
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        try:
-            data = response.read(MAX_REPLY + 1)
-        except HTTPError as error:
-            raise self._away(error) from error
-        if len(data) > MAX_REPLY:
-            raise Unavailable(f"{self.url} answered with more than {MAX_REPLY} bytes")
-        return data
-
-    def _refusal(self, response: urllib3.BaseHTTPResponse, path: str) -> FarshoreError:
-        status = response.status
-        if not (data := self._read(response)):
-            known = {401: errors.Unauthenticated, 403: errors.Denied, 404: NotFound}.get(status, Unavailable)
-            return known(f"{self.url}{path}: status {status}")
-        try:
-            error = msgspec.json.decode(data)["error"]
-            return errors.from_code(str(error["code"]), str(error["message"])[:1000])
-        except (msgspec.DecodeError, KeyError, TypeError):
-            return Unavailable(f"{self.url} answered {status} and not as a Farshore hub does")
-
-    def _away(self, error: Exception) -> FarshoreError:
-        reason = getattr(error, "reason", None) or error
-        system = next(
-            (each for each in (reason, reason.__cause__) if isinstance(each, OSError) and each.strerror), None
-        )
-        text = system.strerror if system is not None else " ".join(str(reason).split())[:200]
-        return Unavailable(f"no hub answers at {self.url} ({text}): is `farshore hub` running there?")
 
 
 def _split(ref: str) -> tuple[str, str]:

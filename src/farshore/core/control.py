@@ -18,11 +18,18 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from farshore.core.errors import Invalid
 from farshore.core.manifest import Count, DigestText, Short
 from farshore.core.wire import Fault
 
 SOCKET = "serve.sock"
 """Name of the socket inside the device's root folder."""
+
+COUNTED = "agent/boot"
+"""Name of the file, inside the root folder, in which the agent notes which start of the machine it has counted."""
+
+MAX_SOCKET = 103
+"""Bytes that a socket's path may have: what the strictest system takes."""
 
 
 class Target(Struct, frozen=True):
@@ -79,6 +86,9 @@ class Serving(Struct, frozen=True, omit_defaults=True):
         crashes: times its worker died.
         seconds: since it took traffic.
         ready: whether it answers now.
+        latency: 95th percentile of the seconds that its newest requests took; 0 while there were too few.
+        memory: bytes its worker holds (proportional set size); 0 if not known.
+        compared: answers that were compared with those of the version before it; ``agreed``: of these the same.
 
     """
 
@@ -89,6 +99,10 @@ class Serving(Struct, frozen=True, omit_defaults=True):
     crashes: Count = 0
     seconds: Annotated[float, Meta(ge=0)] = 0.0
     ready: bool = True
+    latency: Annotated[float, Meta(ge=0)] = 0.0
+    memory: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
 
 
 class ModelStatus(Struct, frozen=True, omit_defaults=True):
@@ -103,3 +117,19 @@ class Status(Struct, frozen=True):
 
     runtimes: tuple[str, ...]
     models: dict[str, ModelStatus]
+
+
+def check_socket(path: bytes) -> None:
+    """Refuse a root folder whose socket no system call could name.
+
+    Args:
+        path: of the socket, as the file system writes it.
+
+    Raises:
+        Invalid: it is too long.
+
+    """
+    if len(path) > MAX_SOCKET:
+        raise Invalid(
+            f"the socket's path is {len(path)} bytes long and the system takes {MAX_SOCKET}: choose a shorter root folder"
+        )

@@ -32,6 +32,11 @@ def canonical(value: Any) -> bytes:
     return _encoder.encode(plain)
 
 
+def encode(value: Any) -> bytes:
+    """``value`` as JSON for the wire: as :func:`canonical`, but parts that are JSON already (``msgspec.Raw``) pass as they are."""
+    return _encoder.encode(value)
+
+
 def builtins(value: Any) -> Any:
     """``value`` as dicts, lists, strings and numbers."""
     return msgspec.to_builtins(value, order="sorted")

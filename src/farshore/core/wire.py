@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from farshore.core import documents, twin
 from farshore.core.errors import Invalid
@@ -17,36 +17,111 @@ from farshore.core.manifest import Count, DigestText, Name, Short
 API = "/device/v1"
 MAX_WAIT = 120
 MAX_HAVE = 512
+MAX_ROLES = 4096
+MAX_WRONG = 8
 
 Token = Annotated[str, Meta(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
+KeyText = Annotated[str, Meta(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=\Z")]
+SignatureText = Annotated[str, Meta(max_length=128)]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Turn = Annotated[int, Meta(ge=0, le=1 << 53)]
 Version = Annotated[int, Meta(ge=1, le=1 << 31)]
 Retry = Annotated[int, Meta(ge=0, le=1 << 31)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 State = Literal["waiting", "downloading", "installing", "probing", "activating", "trial", "running", "failed"]
 
 
 class EnrolRequest(Struct, frozen=True, omit_defaults=True):
-    """``POST /device/v1/enrol``: turn a one-time token into a device of its own.
+    """``POST /device/v1/enrol``: turn a one-time token, or a key that an operator announced, into a device of its own.
 
-    The device makes its credential itself and stores it before it asks, so that asking again after a lost reply, with the
-    same token and credential, gives the same answer.
+    The device makes its key and its first bearer itself and stores them before it asks, so that asking again after a lost
+    reply gives the same answer. The request holds no secret but the token, so that nobody gains by repeating it.
 
     Attributes:
-        token: one-time, from the operator.
         device: the id it wants; may be fixed by the token.
-        credential: 256 secret bits, base64url; later requests carry it as ``Authorization: Bearer``.
+        key: its public key (``ed25519:…``).
+        bearer: SHA-256, in hex, of the bearer that later requests carry (``Authorization: Bearer``).
+        signature: of :meth:`statement` by the key: who asks holds it.
+        token: one-time, from the operator; "" for a key that was announced.
 
     """
 
-    token: Token
     device: Name
-    credential: Token
+    key: KeyText
+    bearer: Hash
+    signature: SignatureText = ""
+    token: Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z0-9_-]{16,})?\Z")] = ""
+
+    def statement(self) -> bytes:
+        """The bytes that are signed."""
+        return documents.canonical(["farshore-enrol/1", self.device, self.key, self.bearer, self.token])
 
 
 class EnrolReply(Struct, frozen=True, omit_defaults=True):
-    """Attributes: ``device`` the id it got; ``keys`` public keys that sign manifests (``ed25519:…``)."""
+    """Attributes: ``device`` the id it got; ``roots`` the hub's whole line of trust roots, first to last; ``pending``
+    while an operator has yet to approve.
+    """
 
     device: Name
-    keys: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    roots: Annotated[tuple[Raw, ...], Meta(min_length=1, max_length=256)]
+    pending: bool = False
+
+
+class ChallengeRequest(Struct, frozen=True, omit_defaults=True):
+    """``POST /device/v1/challenge``: something fresh to sign, for whoever says to be ``device``."""
+
+    device: Name
+
+
+class ChallengeReply(Struct, frozen=True, omit_defaults=True):
+    """Attributes: ``challenge``, good for a few minutes and one renewal."""
+
+    challenge: Annotated[str, Meta(min_length=16, max_length=128)]
+
+
+class RenewRequest(Struct, frozen=True, omit_defaults=True):
+    """``POST /device/v1/renew``: a new bearer for a device that proves to hold its key. It holds no secret.
+
+    Attributes:
+        device: its id.
+        turn: renewals that this device knows of. A copy of a device and the device itself come to know different numbers.
+        challenge: from the hub, just now.
+        bearer: SHA-256, in hex, of the bearer that the device made.
+        signature: of :meth:`statement` by the device's key.
+
+    """
+
+    device: Name
+    turn: Turn
+    challenge: Annotated[str, Meta(max_length=128)]
+    bearer: Hash
+    signature: SignatureText = ""
+
+    def statement(self) -> bytes:
+        """The bytes that are signed."""
+        return documents.canonical(["farshore-renew/1", self.device, self.turn, self.challenge, self.bearer])
+
+
+class RenewReply(Struct, frozen=True, omit_defaults=True):
+    """Attributes: ``turn`` renewals up to now, to be said at the next; ``expires`` seconds that the bearer lives."""
+
+    turn: Turn
+    expires: Count
+
+
+class News(Struct, frozen=True, omit_defaults=True):
+    """What is signed in a sync reply (``docs/formats/trust.md``). The parts are carried as they were signed, byte for byte.
+
+    Attributes:
+        order: the director's order, answering the request's nonce.
+        roots: those after the one that the device holds, in order.
+        metadata: by role: what the device lacks of timestamp, snapshot, targets, and of its models' publishers.
+
+    """
+
+    order: Raw
+    roots: Annotated[tuple[Raw, ...], Meta(max_length=256)] = ()
+    metadata: Annotated[dict[str, Raw], Meta(max_length=MAX_ROLES)] = {}
 
 
 class SyncRequest(Struct, frozen=True, omit_defaults=True):
@@ -56,28 +131,41 @@ class SyncRequest(Struct, frozen=True, omit_defaults=True):
         seen: ``$version`` of the desired section that the device holds; 0 for none.
         reported: merge patch of what changed since the last accepted report; None for nothing.
         wait: seconds the hub may hold the request while desired is unchanged; only honoured without ``reported``.
+        nonce: a fresh random text; the hub's order echoes it.
+        have: versions of the signed metadata that the device holds, by role.
 
     """
 
     seen: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
     reported: dict[str, Any] | None = None
     wait: Annotated[int, Meta(ge=0, le=MAX_WAIT)] = 0
+    nonce: Annotated[str, Meta(max_length=64, pattern=r"^([A-Za-z0-9_-]{16,})?\Z")] = ""
+    have: Annotated[dict[Annotated[str, Meta(max_length=128)], Count], Meta(max_length=MAX_ROLES)] = {}
 
 
 class SyncReply(Struct, frozen=True, omit_defaults=True):
     """Attributes: ``desired`` the whole section with ``$version`` if it is newer than ``seen``, else None; ``retry`` seconds
-    until the next sync, with jitter already in it.
+    until the next sync, with jitter already in it; ``trust`` what is signed, when a nonce was given.
     """
 
     desired: dict[str, Any] | None = None
     retry: Annotated[float, Meta(ge=0, le=86400)] = 0
+    trust: News | None = None
 
 
 class TicketRequest(Struct, frozen=True, omit_defaults=True):
-    """``POST /device/v1/tickets``: how do I get the bytes named ``want``, given that I hold ``have``?"""
+    """``POST /device/v1/tickets``: how do I get the bytes named ``want``, given that I hold ``have``?
+
+    Attributes:
+        want: the bytes.
+        have: what may serve as bases.
+        wrong: patches that came here and were damaged or led elsewhere: the hub looks at its own copies.
+
+    """
 
     want: DigestText
     have: Annotated[tuple[DigestText, ...], Meta(max_length=MAX_HAVE)] = ()
+    wrong: Annotated[tuple[DigestText, ...], Meta(max_length=MAX_WRONG)] = ()
 
 
 class Route(Struct, frozen=True, omit_defaults=True):
@@ -106,6 +194,23 @@ class TicketReply(Struct, frozen=True, omit_defaults=True):
     expires: Count
 
 
+class Conditions(Struct, frozen=True, omit_defaults=True):
+    """What a version's trial must show, beyond living; asked of the device, which goes back by itself when it does not.
+
+    Attributes:
+        errors: largest share of requests answered with a fault of the server's.
+        latency: most times what the version before it took.
+        agreement: smallest share of answers that are the same as the previous version's.
+        compared: answers that must have been compared before ``agreement`` counts.
+
+    """
+
+    errors: Annotated[float, Meta(ge=0, le=1)] | None = None
+    latency: Annotated[float, Meta(gt=0)] | None = None
+    agreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+    compared: Annotated[int, Meta(ge=1)] = 20
+
+
 class DesiredModel(Struct, frozen=True, omit_defaults=True):
     """``desired.models.<key>``: which version a device should run. A small pointer, never a URL.
 
@@ -113,12 +218,14 @@ class DesiredModel(Struct, frozen=True, omit_defaults=True):
         version: the registry's number, for people.
         digest: of the manifest: what is meant.
         retry: a device that gave a version up tries it again when an operator changes this number.
+        trial: what its trial must show; None for nothing but to live.
 
     """
 
     version: Version
     digest: DigestText
     retry: Retry = 0
+    trial: Conditions | None = None
 
 
 class Fault(Struct, frozen=True, omit_defaults=True):
@@ -156,6 +263,31 @@ class Running(Struct, frozen=True, omit_defaults=True):
     variant: Short = ""
 
 
+class Trial(Struct, frozen=True, omit_defaults=True):
+    """What a version's trial has shown so far.
+
+    Attributes:
+        digest: of the version's manifest.
+        requests: answered; ``errors``: of these with a fault of the server's.
+        gap: seconds without an answer at the switch.
+        latency: 95th percentile of seconds a request took; ``latency_before`` that of the version before it.
+        memory: bytes its worker holds; ``memory_before`` those of the version before it.
+        compared: answers compared with those of the version before it; ``agreed``: of these the same.
+
+    """
+
+    digest: DigestText
+    requests: Count = 0
+    errors: Count = 0
+    gap: Seconds = 0.0
+    latency: Seconds = 0.0
+    latency_before: Seconds = 0.0
+    memory: Count = 0
+    memory_before: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
+
+
 class ReportedModel(Struct, frozen=True, omit_defaults=True):
     """``reported.models.<key>``: what is true on the device.
 
@@ -164,6 +296,7 @@ class ReportedModel(Struct, frozen=True, omit_defaults=True):
         previous: kept beside it for going back.
         target: work in progress or failed; None when current is what is desired.
         fetched: bytes moved over the network for this model since enrolment.
+        trial: of the newest version that was tried.
 
     """
 
@@ -171,6 +304,7 @@ class ReportedModel(Struct, frozen=True, omit_defaults=True):
     previous: Running | None = None
     target: Target | None = None
     fetched: Count = 0
+    trial: Trial | None = None
 
 
 def desired_models(desired: dict[str, Any]) -> dict[str, DesiredModel]:

@@ -261,10 +261,16 @@ class Partial:
         self._unflushed += len(chunk)
 
     def _recover(self) -> None:
-        """Keep the longest prefix of whole chunks whose hashes match; cut both files there."""
+        """Keep the longest prefix of whole chunks whose hashes match; cut both files there.
+
+        What cannot be read any more is as good as wrong: written anew, a disk puts it elsewhere.
+        """
         kept = 0
         while kept + CHUNK <= self.size:
-            chunk, known = os.read(self._fd, CHUNK), os.read(self._chunk_fd, 32)
+            try:
+                chunk, known = os.read(self._fd, CHUNK), os.read(self._chunk_fd, 32)
+            except OSError:
+                break
             if len(chunk) < CHUNK or hashlib.sha256(chunk).digest() != known:
                 break
             self._hasher.update(chunk)

@@ -45,7 +45,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 os.close(fd)
             os.rename(temp, path)
         except BaseException:
-            _discard(temp)
+            discard(temp)
             raise
         sync_folder(path.parent)
 
@@ -116,7 +116,7 @@ def point(link: Path, target: str) -> None:
             os.symlink(target, temp)
             os.rename(temp, link)
         except BaseException:
-            _discard(temp)
+            discard(temp)
             raise
         sync_folder(link.parent)
 
@@ -160,7 +160,7 @@ def sweep(folder: Path) -> None:
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            _discard(leftover)
+            discard(leftover)
 
 
 def temporary(path: Path) -> Path:
@@ -204,8 +204,9 @@ def translated(path: Path) -> Iterator[None]:
         raise Unavailable(f"disk error at {path}: {error.strerror or error}") from error
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Delete a temporary file, not durably; what cannot be deleted now is left to :func:`sweep`."""
     try:
         os.unlink(path)
     except OSError:
-        pass  # the error that brought us here matters more; sweep() gets it later
+        pass  # whatever brought us here matters more

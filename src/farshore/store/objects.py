@@ -146,7 +146,7 @@ class Objects:
                     out.write(piece)
             yield copy
         finally:
-            copy.unlink(missing_ok=True)
+            files.discard(copy)
 
     def remove(self, digest: Digest) -> None:
         """Delete the object; missing is fine.

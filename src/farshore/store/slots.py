@@ -3,7 +3,7 @@
 Layout (``docs/formats/slots.md``)::
 
     <root>/models/<model>/versions/<64 hex of the manifest's digest>/
-        envelope.json   as signed          manifest.json   its payload
+        manifest.json   the bytes that its publisher signed for
         variant         name of the variant that was installed
         files/<path>    the variant's files, under the names the manifest gives them
         cases/<path>    pictures of the acceptance cases
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ from farshore.store import blobs as blob_store
 from farshore.store import files
 from farshore.store.blobs import Blobs
 
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EIO, getattr(errno, "EUCLEAN", errno.EIO)}
 _LINKLESS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -75,11 +78,23 @@ class Slots:
         files.make_folder(self.folder)
 
     def sweep(self) -> None:
-        """Delete what interrupted writes left. For the one process that writes here, at its start."""
+        """Delete what interrupted writes left, and what bad sectors made of versions that no link leads to.
+
+        For the one process that writes here, at its start.
+        """
         files.sweep(self.folder)
         for entry in self.folder.iterdir():
             files.sweep(entry)
             files.sweep(entry / "versions")
+            self._sweep_damaged(entry)
+
+    def _sweep_damaged(self, model: Path) -> None:
+        """Delete versions that say no longer what they are: nothing else ever asks for them again."""
+        linked = {link.readlink().name for name in ("current", "previous") if (link := model / name).is_symlink()}
+        versions = model / "versions"
+        for folder in versions.iterdir() if versions.is_dir() else ():
+            if _HEX.match(folder.name) and folder.name not in linked and _damaged(folder):
+                files.remove_tree(folder)
 
     def models(self) -> list[str]:
         """Names of models of which some version is installed."""
@@ -136,12 +151,11 @@ class Slots:
                 return variant
         raise Corrupt(f"{installed.path}: its manifest has no variant {installed.variant!r}")
 
-    def install(self, envelope: bytes, payload: bytes, variant: Variant, blobs: Blobs) -> Installed:
+    def install(self, payload: bytes, variant: Variant, blobs: Blobs) -> Installed:
         """Lay a version beside the others. Everything it needs is in ``blobs``; installing twice changes nothing.
 
         Args:
-            envelope: as signed; already believed.
-            payload: the manifest's bytes, the envelope's payload.
+            payload: the manifest's bytes; already believed.
             variant: the one to install.
             blobs: where its files are.
 
@@ -168,7 +182,6 @@ class Slots:
                     _place(file, temp / "files", blobs)
             for case in manifest.content.acceptance:
                 _place(case.picture, temp / "cases", blobs)
-            files.write_atomic(temp / "envelope.json", envelope)
             files.write_atomic(temp / "manifest.json", payload)
             files.write_atomic(temp / "variant", variant.name.encode())
             files.publish_folder(temp, final)
@@ -260,6 +273,15 @@ class Slots:
         if manifest.model != model:
             return None
         return Installed(model, manifest.version, digest, variant, path)
+
+
+def _damaged(folder: Path) -> bool:
+    """Whether a version's manifest is gone, wrong, or on a bad sector; not so where only this process cannot read it now."""
+    try:
+        payload = (folder / "manifest.json").read_bytes()
+    except OSError as error:
+        return error.errno in _GONE
+    return digests.of(payload) != f"sha256:{folder.name}"
 
 
 def _read_manifest(path: Path, digest: Digest) -> Manifest:
