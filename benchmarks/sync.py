@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import pathlib
+import secrets
 import statistics
 import tempfile
 import time
@@ -17,7 +18,8 @@ from farshore.cli.output import print_table
 from farshore.cli.thin_link import ThinLink
 from farshore.cli.world import World, assets, wait_for
 from farshore.core import digest as digests
-from farshore.core import documents, wire
+from farshore.core import documents, invitation, possession, wire
+from farshore.core.trust import SigningKey
 from farshore.serve.memory import held
 
 ROUNDS = 200
@@ -31,7 +33,9 @@ class Device:
         self.connection = http.client.HTTPConnection("127.0.0.1", link.port)
         self.credential = "c" * 43
         self.seen = 0
-        self.ask("/enrol", wire.EnrolRequest(token, name, self.credential))
+        key, secret = SigningKey(secrets.token_bytes(32)), invitation.parse(token).secret
+        asked = wire.EnrolRequest(name, str(key.public), possession.hashed(self.credential), token=secret)
+        self.ask("/enrol", possession.sign(key, asked))
 
     def ask(self, path, body, method="POST"):
         """``(body up, body down, wire up, wire down, seconds, answer)``."""

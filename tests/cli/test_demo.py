@@ -8,7 +8,14 @@ from farshore.cli import demo
 def test_the_whole_main_job(farshore, tmp_path):
     text = farshore.ok("demo", "--out", tmp_path / "out", "--keep", tmp_path / "world")
     assert "✗" not in text
-    for words in ("requests failed", "killed the agent", "killed the hub", "refused version 3", "version 2 runs on"):
+    for words in (
+        "requests failed",
+        "killed the agent",
+        "killed the hub",
+        "refused version 3",
+        "version 2 runs on",
+        "(bases: 2)",
+    ):
         assert words in text
     drawn = sorted((tmp_path / "out").glob("*.jpg"))
     assert len(drawn) >= 8

@@ -92,3 +92,33 @@ def test_too_little_disk_is_refused_before_the_first_byte(farshore, classifier, 
     farshore.ok(*agent)
     assert running()["version"] == 2  # trying again has not held it at version 1
     farshore.ok("deployment", "delete", "full")
+
+
+def test_announced_by_its_key_revoked_and_let_in_again(farshore, tmp_path):
+    _, agent = enrol(farshore, tmp_path, "edge-unused")
+    agent = [str(part).replace("edge-unused", "edge-6") for part in agent]
+    key = farshore.ok("agent", "--root", tmp_path / "edge-6", "--print-key").strip()
+    assert key == farshore.ok("agent", "--root", tmp_path / "edge-6", "--print-key").strip()
+    status, _, err = farshore(*agent)
+    assert status == 5 and "announced" in err
+    assert "farshore agent" in farshore.ok("device", "announce", "edge-6", "--key", key, "--tag", "site=oslo")
+    farshore.ok(*agent)
+    assert "revoked" in farshore.ok("device", "revoke", "edge-6", "--reason", "stolen")
+    assert "revoked: stolen" in farshore.ok("device", "list")
+    seen = json.loads(farshore.ok("device", "show", "edge-6", "--json"))["seen"]
+    farshore.ok(*agent)  # what runs there goes on; the hub does not listen
+    assert json.loads(farshore.ok("device", "show", "edge-6", "--json"))["seen"] == seen
+    assert "accepted" in farshore.ok("device", "approve", "edge-6")
+    farshore.ok(*agent)
+    assert "accepted" in farshore.ok("device", "show", "edge-6")
+
+
+def test_a_device_waits_for_approval(farshore, tmp_path):
+    _, agent = enrol(farshore, tmp_path, "edge-7")
+    token = farshore.ok("device", "token", "--device", "edge-7", "--approval").split()[0]
+    farshore.ok(*agent, "--enrol", token)
+    waiting = json.loads(farshore.ok("device", "show", "edge-7", "--json"))
+    assert waiting["state"] == "pending" and "seen" not in waiting
+    farshore.ok("device", "approve", "edge-7")
+    farshore.ok(*agent)
+    assert "seen" in json.loads(farshore.ok("device", "show", "edge-7", "--json"))

@@ -24,7 +24,11 @@ def test_up_tells_what_to_try_and_ends(farshore, tmp_path):
 def test_however_it_is_told_to_end_nothing_stays_behind(tmp_path, number):
     port = free_port()
     arguments = [sys.executable, "-m", "farshore.cli", "up", "--data", str(tmp_path / "up"), "--port", str(port)]
+    heard = signal.signal(
+        number, signal.SIG_DFL
+    )  # it is inherited, also where the suite was started deaf to it (nohup)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    signal.signal(number, heard)
     try:
         while not answers(port, "/healthz"):
             assert process.poll() is None

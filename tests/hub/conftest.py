@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,14 +13,18 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from tests.sim.devices import bearer_of, enrol_body
 
 with warnings.catch_warnings():  # it would rather have httpx's successor, which is not out
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
 from farshore.core import digest as digests
+from farshore.hub import acting
 from farshore.hub.app import create_app
 from farshore.hub.settings import Settings
+
+PASSWORD = "correct horse battery staple"
 
 
 class Clock:
@@ -60,21 +65,16 @@ class Operator:
 
     def enrolled(self, device: str, **more) -> "Device":
         token = self.ask("POST", "/v1/enrolments", json=more).json()["token"]
-        asked = {
-            "token": token,
-            "device": device,
-            "credential": f"credential-of-{device}".ljust(32, "x").replace(".", "_"),
-        }
-        found = self.client.post("/device/v1/enrol", json=asked)
+        found = self.client.post("/device/v1/enrol", json=enrol_body(device, token))
         assert found.status_code == 200, found.text
-        return Device(self.client, found.json()["device"], asked["credential"], found.json()["keys"])
+        return Device(self.client, found.json()["device"], bearer_of(device), found.json()["roots"])
 
 
 class Device:
     """The device API as one device."""
 
-    def __init__(self, client, name, credential, keys) -> None:
-        self.client, self.name, self.keys = client, name, keys
+    def __init__(self, client, name, credential, roots) -> None:
+        self.client, self.name, self.roots = client, name, roots
         self.headers = {"Authorization": f"Bearer {credential}"}
 
     def sync(self, status=200, **more):
@@ -87,8 +87,8 @@ class Device:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    def envelope(self, digest, status=200):
-        answer = self.client.get(f"/device/v1/envelopes/{digest}", headers=self.headers)
+    def manifest(self, digest, status=200):
+        answer = self.client.get(f"/device/v1/manifests/{digest}", headers=self.headers)
         assert answer.status_code == status, answer.text
         return answer.content
 
@@ -97,7 +97,7 @@ class Process:
     """A hub in a process of its own, as users run it."""
 
     def __init__(self, data, verify=True, **environment) -> None:
-        self.data, self.verify = data, verify
+        self.data, self.verify, self.log = data, verify, data.with_suffix(".log")
         # No patches: a device that asks for a ticket would wait for them here.
         self.environment = {**os.environ, "FARSHORE_HUB_BUILDERS": "0", **environment}
         with socket.socket() as probe:
@@ -113,7 +113,8 @@ class Process:
             "run(read(os.environ, data=pathlib.Path(sys.argv[1]), port=int(sys.argv[2])))"
         )
         arguments = [sys.executable, "-c", code, str(self.data), str(self.port)]
-        self.process = subprocess.Popen(arguments, env=self.environment)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(arguments, env=self.environment, stderr=log)
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/healthz", verify=self.verify).status_code == 200:
@@ -124,14 +125,27 @@ class Process:
 
     @property
     def url(self) -> str:
-        scheme = "https" if "FARSHORE_HUB_CERTIFICATE" in self.environment else "http"
+        tls = {"FARSHORE_HUB_CERTIFICATE", "FARSHORE_HUB_HOST"} & set(self.environment)
+        scheme = "https" if tls else "http"
         return f"{scheme}://127.0.0.1:{self.port}"
 
     def operator(self) -> Operator:
         if self._operator is None:
             client = httpx.Client(base_url=self.url, timeout=60, verify=self.verify)
-            self._operator = Operator(client, (self.data / "admin.token").read_text().strip())
+            development = self.data / "admin.token"
+            secret = development.read_text().strip() if development.exists() else self.set_up(client)
+            self._operator = Operator(client, secret)
         return self._operator
+
+    def set_up(self, client) -> str:
+        """Be the first admin, by the link that the hub printed at its start; an API token."""
+        secret = re.findall(r"/setup#farshore1\.([\w-]+)", self.log.read_text())[-1]
+        told = client.post("/v1/setup", json={"secret": secret, "password": PASSWORD}).json()
+        session = client.post("/v1/login", json={"name": told["name"], "password": PASSWORD}).json()
+        made = client.post("/v1/tokens", json={"name": "tests"}, headers={"X-CSRF-Token": session["csrf"]})
+        assert made.status_code == 201, made.text
+        client.cookies.clear()
+        return made.json()["token"]
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -256,3 +270,9 @@ def pushed(operator, make_onnx):
         return operator.push(name, {"net.onnx": make_onnx(seed), "labels.txt": LABELS}, **{"overrides": TOML, **more})
 
     return push
+
+
+@pytest.fixture(autouse=True)
+def nobody_acts():
+    """Who acts is remembered by the thread that a request ran in: here that may be the test's own."""
+    acting.now.set(None)

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from msgspec import json
 
 from farshore import delta
 from farshore.core import digest as digests
 from farshore.core.errors import Invalid
-from farshore.hub.builder import Base, Job, Result, build
+from farshore.hub.builder import Base, Beside, Job, Result, build
 
 OLD = bytes(i * i % 251 for i in range(50_000))
 NEW = OLD[:20_000] + b"something else" + OLD[20_000:]
@@ -94,3 +95,30 @@ def test_it_ends_with_the_hub(tmp_path):
     assert child.poll() is None
     child.stdin.close()
     assert child.wait(60) == 1
+
+
+def weights_beside(seed):
+    """A model and its external data; another seed moves every weight a little."""
+    onnx = pytest.importorskip("onnx")
+    values = np.random.default_rng(1).normal(size=(128, 256)) * 0.1
+    values += np.random.default_rng(seed).normal(size=values.shape) * 1e-4
+    outside = values.astype(np.float32).tobytes()
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=values.shape, data_location=1)
+    tensor.external_data.add(key="location", value="net.data")
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [], [tensor])
+    return onnx.helper.make_model(graph, ir_version=8).SerializeToString(), outside
+
+
+def test_external_data_is_patched_as_the_model_beside_it_tells(tmp_path):
+    (model, old), (_, new) = weights_beside(2), weights_beside(3)
+    for name, data in {"model": model, "old": old, "new": new, "stranger": b"no model"}.items():
+        (tmp_path / name).write_bytes(data)
+    beside = Beside("net.data", (str(tmp_path / "stranger"), str(tmp_path / "model")))
+    sizes = []
+    for out, one in (("as bytes", None), ("as weights", beside)):
+        base = Base(digests.of(old), str(tmp_path / "old"), one)
+        given = {"level": "default", "memory": 4 << 30, "seconds": 60, "beside": one}
+        sizes.append(build(Job(str(tmp_path / "new"), (base,), 1, (), out=str(tmp_path / out), **given)).size)
+        assert b"".join(delta.decode((tmp_path / out).read_bytes(), [old])) == new
+    assert sizes[1] < 0.8 * sizes[0]

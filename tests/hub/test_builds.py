@@ -10,7 +10,7 @@ import pytest
 
 from farshore import delta
 from farshore.core import digest as digests
-from farshore.core.errors import NotFound
+from farshore.core.errors import Corrupt, NotFound
 from farshore.hub import builds
 from farshore.hub.builds import candidates, worth_keeping
 from farshore.hub.records.patches import Place
@@ -165,7 +165,7 @@ def test_a_diff_says_what_each_tensor_takes(device, operator, push, make_model):
     assert patch() is None
     size = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]["size"]
     found = patch()
-    assert (found["size"], found["whole"], found["based"]) == (size, len(new), True)
+    assert (found["size"], found["whole"], found["based"], found["exact"]) == (size, len(new), True, True)
     assert found["tensors"]["kernel"] > 0.9 * size
     assert found["tensors"].get("weights", 0) < 0.1 * size
     assert sum(found["tensors"].values()) + found["rest"] == pytest.approx(size, abs=5)
@@ -208,6 +208,44 @@ def test_a_patch_that_the_store_has_lost_is_built_again(device, hub, push, make_
     again = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]
     assert again["digest"] == patch["digest"]
     assert b"".join(delta.decode(fetched(device, again), [old])) == new
+
+
+def damaged(hub, digest):
+    """The store's disk has lost a bit."""
+    with hub.registry.objects.local(digest, hub.registry.spool) as path:
+        data = bytearray(path.read_bytes())
+        path.chmod(0o644)
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+def test_a_patch_gone_bad_in_the_store_is_built_again_when_a_device_says_so(device, hub, push, make_model):
+    old, new = make_model(), make_model(moved=0.001)
+    push(old)
+    device.want(push(new))
+    patch = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]
+    damaged(hub, patch["digest"])
+    with pytest.raises(Corrupt):
+        b"".join(delta.decode(device.client.get(patch["url"]).content, [old]))
+    again = device.ticket(digests.of(new), have=[digests.of(old)], wrong=[patch["digest"]])["routes"][0]
+    assert again["digest"] == patch["digest"]
+    assert b"".join(delta.decode(fetched(device, again), [old])) == new
+
+
+def test_a_sound_patch_is_kept_whatever_a_device_says(device, hub, push, make_model, monkeypatch, clock):
+    old, new = make_model(), make_model(moved=0.001)
+    push(old)
+    device.want(push(new))
+    patch = device.ticket(digests.of(new), have=[digests.of(old)])["routes"][0]
+    looked = []
+    chunks = hub.registry.objects.chunks
+    monkeypatch.setattr(hub.registry.objects, "chunks", lambda digest: looked.append(digest) or chunks(digest))
+    monkeypatch.setattr(hub.builds, "_run", lambda job: pytest.fail("built again"))
+    wrong = [patch["digest"], digests.of(new), digests.of(b"no patch at all")]
+    for _ in range(5):
+        [first, *_] = device.ticket(digests.of(new), have=[digests.of(old)], wrong=wrong)["routes"]
+        assert first["digest"] == patch["digest"]
+    assert looked == [patch["digest"]]  # once in a while, and patches alone
 
 
 def test_a_builder_that_crashes_harms_nobody(device, hub, push, make_model, monkeypatch):
@@ -307,3 +345,38 @@ def test_candidates_are_few_and_the_likeliest_come_first():
     assert far == [one.digest for one in others[: builds.FAR]]
     assert candidates(target.digest, [target]) == ([], [])
     assert candidates(target.digest, []) == ([], [])
+
+
+def with_weights_beside(data):
+    """A model with its weights in a file beside it, as onnx itself writes them."""
+    from onnx import external_data_helper, load_model_from_string
+
+    model = load_model_from_string(data)
+    outside = b""
+    for tensor in model.graph.initializer:
+        raw = tensor.raw_data
+        external_data_helper.set_external_data(tensor, "net.data", offset=len(outside), length=len(raw))
+        tensor.ClearField("raw_data")
+        outside += raw
+    return model.SerializeToString(), outside
+
+
+def test_external_data_is_patched_like_weights_inside(operator, device, make_model):
+    sizes = {}
+    for name in ("inside", "beside"):
+        pushed = []
+        for moved in (0.0, 0.001):
+            data = make_model(moved=moved)
+            model, outside = with_weights_beside(data) if name == "beside" else (data, None)
+            files = {"net.onnx": model, "labels.txt": b"ship\nbuoy\nturbine\n"}
+            files |= {"net.data": outside} if outside else {}
+            version = operator.push(name, files, overrides="[input]\nmean = 127.5\nstd = 127.5\n")
+            pushed.append(outside or model)
+        device.want(version)
+        old, new = pushed
+        patch, whole = device.ticket(digests.of(new), have=[digests.of(old)])["routes"]
+        assert (patch["bases"], whole["size"]) == ([digests.of(old)], len(new))
+        assert b"".join(delta.decode(fetched(device, patch), [old])) == new
+        sizes[name] = patch["size"]
+    as_bytes = sum(map(len, delta.encode(new, [old])))
+    assert sizes["beside"] < 1.02 * sizes["inside"] < 0.9 * as_bytes

@@ -16,6 +16,14 @@ def test_shares_make_the_whole_and_what_changed_costs(make_model):
     assert found["moved"] > 20 * found.get("still", 0)
 
 
+def test_with_the_base_what_moved_bears_what_was_spent_on_it(make_model):
+    held, wanted = make_model(0.0), make_model(0.01)
+    patch = b"".join(delta.encode(wanted, [held]))
+    found = costs(delta.info(patch, [held]), formats.segment(wanted))
+    assert sum(found.values()) == pytest.approx(len(patch), abs=3)
+    assert found["moved"] > 20 * found.get("still", 0)
+
+
 def test_an_empty_file_costs_its_header():
     patch = b"".join(delta.encode(b"", []))
     assert costs(delta.info(patch), formats.segment(b"")) == {"": len(patch)}

@@ -1,12 +1,15 @@
 import threading
 
+import alembic.command
+import alembic.config
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 
 from farshore.core.errors import Conflict, Invalid, Unavailable
-from farshore.hub.database import Database
+from farshore.hub.database import MIGRATIONS, Database
+from farshore.hub.records import devices
 from farshore.hub.records.tables import counters, files, metadata
 
 
@@ -23,6 +26,27 @@ def test_migrations_lead_to_the_tables_of_the_program(database):
         context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     database.migrate()  # again is fine
+
+
+def test_what_was_there_survives_migrations_both_ways(database):
+    def at(tx, revision, way):
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = tx
+        way(config, revision)
+
+    with database.writing() as tx:
+        at(tx, "0002", alembic.command.downgrade)
+        tx.execute(text("INSERT INTO devices (id, credential, created) VALUES ('d', 'hash', 5)"))
+        tx.execute(text("INSERT INTO twins VALUES ('d', 1, '{}', '{}', '{}', '{}', 1, '{}', '{}', 1)"))
+        tx.execute(text("INSERT INTO holdings VALUES ('d', 'm', 'current', 'sha256:0')"))
+        for revision, way in (("head", alembic.command.upgrade), ("0002", alembic.command.downgrade)):
+            at(tx, revision, way)
+            found = tx.execute(text("SELECT credential, created FROM devices JOIN twins ON device = id")).all()
+            assert found == [("hash", 5.0)]
+            assert tx.execute(text("SELECT count(*) FROM holdings")).scalar() == 1
+        at(tx, "head", alembic.command.upgrade)
+        assert devices.standing(tx, "d") == devices.Standing(None, credential="hash")  # it has to enrol anew
 
 
 def test_sqlite_is_durable_and_checks_references(database):

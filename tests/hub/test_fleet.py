@@ -77,7 +77,8 @@ def test_desired_comes_when_it_is_not_what_was_seen(operator, device):
     assert "desired" not in device.sync(seen=1)
     desired(operator, rate=5)
     assert device.sync(seen=1)["desired"] == {"$version": 2, "rate": 5}
-    assert device.sync(seen=7)["desired"]["$version"] == 2  # a hub restored from a backup
+    assert device.sync(seen=7)["desired"] == {"$version": 8, "rate": 5}  # a hub restored from a backup goes on above
+    assert "desired" not in device.sync(seen=8)
 
 
 def test_reports_merge_and_repeating_one_costs_nothing(operator, device, statements):
@@ -171,7 +172,7 @@ def test_a_device_that_tries_again_still_follows_its_deployment(operator, pushed
     desired(operator, models={"detector": {"retry": 1}})
     again = {"version": 1, "digest": one["digest"], "retry": 1}
     assert device.sync(seen=1)["desired"]["models"]["detector"] == again
-    device.envelope(one["digest"])
+    device.manifest(one["digest"])
     operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@2"})
     moved = device.sync(seen=2)["desired"]
     assert moved["models"]["detector"]["digest"] == two["digest"]
@@ -312,7 +313,7 @@ def test_many_syncs_at_once_agree(operator, pushed, hub, device):
 
     def ask():
         credential = device.headers["Authorization"].removeprefix("Bearer ")
-        found.append(hub.fleet.sync(credential, SyncRequest(reported={"n": len(found)}))[1]["$version"])
+        found.append(hub.fleet.sync(credential, SyncRequest(reported={"n": len(found)})).twin.desired.version)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -320,3 +321,27 @@ def test_many_syncs_at_once_agree(operator, pushed, hub, device):
     for thread in threads:
         thread.join()
     assert found == [2] * 8
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_twin_read_changed_and_sent_back_whole_holds_no_model(operator, pushed, device, method):
+    pushed()
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@1"})
+    whole = operator.get("/v1/devices/d/twin")
+    whole["tags"]["site"] = "bergen"
+    whole["properties"]["desired"]["rate"] = 5
+    operator.ask(method, "/v1/devices/d/twin", json=whole, headers={"If-Match": whole["etag"]})
+    pushed(seed=2)
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@2"})
+    desired = operator.get("/v1/devices/d/twin")["properties"]["desired"]
+    assert (desired["models"]["detector"]["version"], desired["rate"]) == (2, 5)
+
+
+def test_also_when_deployments_moved_on_meanwhile(operator, pushed, device):
+    for seed in (1, 2):
+        pushed(seed=seed)
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@1"})
+    whole = operator.get("/v1/devices/d/twin")
+    operator.ask("PUT", "/v1/deployments/p", json={"selector": "*", "model": "detector@2"})
+    operator.ask("PUT", "/v1/devices/d/twin", json=whole)
+    assert operator.get("/v1/devices/d/twin")["properties"]["desired"]["models"]["detector"]["version"] == 2

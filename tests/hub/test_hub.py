@@ -20,22 +20,24 @@ def test_a_folder_has_one_hub(settings):
 
 def test_keys_stay_the_same_and_are_never_guessed_at(settings):
     first = Hub(settings)
-    keys = first.keys
+    keys, roots = first.director.online, first.director.roots()
     first.close()
     again = Hub(settings)
-    assert again.keys == keys
+    assert (again.director.online, again.director.roots()) == (keys, roots)
     again.close()
-    (settings.data / "signing.key").write_bytes(b"short")
-    with pytest.raises(Invalid, match=r"signing\.key"):
+    path = settings.data / "keys" / "director.key"
+    right = path.read_bytes()
+    path.write_bytes(b"short")
+    with pytest.raises(Invalid, match=r"director\.key"):
         Hub(settings)
-    (settings.data / "signing.key").unlink()
+    path.write_bytes(right)
     Hub(settings).close()  # a failed start let go of the folder
 
 
 def test_a_lost_key_is_not_replaced_when_devices_believe_it(settings, operator, pushed):
     pushed()
     operator.client.app.hub.close()
-    (settings.data / "signing.key").unlink()
+    (settings.data / "keys" / "snapshot.key").unlink()
     with pytest.raises(Invalid, match="backup"):
         Hub(settings)
 

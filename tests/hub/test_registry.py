@@ -4,9 +4,10 @@ import pytest
 
 from farshore.core import digest as digests
 from farshore.core import manifest as manifests
-from farshore.core import trust
 from farshore.core.errors import NotFound
 from farshore.hub.registry import ORPHAN_SECONDS
+from farshore.trust import releases
+from farshore.trust.metadata import moment
 
 
 def version(operator, which, name="detector"):
@@ -33,10 +34,10 @@ def test_equal_content_makes_no_new_version(operator, pushed):
 
 def test_the_manifest_is_signed_and_says_all(operator, pushed, hub):
     made = pushed()
-    envelope = operator.ask("GET", "/v1/models/detector/versions/1/envelope").content
-    key = trust.PublicKey.parse(operator.get("/v1/hub")["keys"][0])
-    payload = trust.unseal(envelope, {key.id: key})
+    payload = operator.ask("GET", "/v1/models/detector/versions/1/manifest").content
     assert digests.of(payload) == made["digest"]
+    chain = hub.director.state().chain
+    releases.check(chain, "detector", 1, made["digest"], moment(hub.clock()))
     manifest = manifests.decode(payload)
     assert (manifest.model, manifest.version) == ("detector", 1)
     assert manifests.content_digest(manifest.content) == made["content"]
@@ -227,7 +228,9 @@ def test_pushes_at_once_get_different_numbers(operator, hub, make_onnx):
     numbers = []
     threads = [
         threading.Thread(
-            target=lambda one=one: numbers.append(ingest.push(hub.registry, "m", one, limit=1 << 30)[0].number)
+            target=lambda one=one: numbers.append(
+                ingest.push(hub.registry, "m", one, hub.provenance, limit=1 << 30)[0].number
+            )
         )
         for one in [*pushes, *pushes]
     ]

@@ -90,7 +90,7 @@ def test_conditions(condition, expected):
         ("tags.site = oslo", 13, "unknown property 'oslo'"),
         ("site = 'oslo'", 1, "unknown property 'site'"),
         ("tags = 'oslo'", 1, "tags.<name>"),
-        ("deviceId.x = 'oslo'", 1, "deviceId or tags"),
+        ("deviceId.x = 'oslo'", 1, "use deviceId, tags"),
         ("DeviceId = 'x'", 1, "unknown property"),
         ("tags. = 1", 7, "expected a name"),
         ("tags.'a' = 1", 6, "expected a name"),
@@ -115,6 +115,30 @@ def test_errors_point_at_the_column(condition, column, why):
         parse(condition)
     assert caught.value.message.startswith(f"selector, column {column}: "), caught.value.message
     assert why in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("reported.agent.machine = 'aarch64'", True),
+        ("properties.reported.agent.machine = 'aarch64'", True),
+        ("reported.models.detector.current.version < 3 AND deviceId = 'd'", True),
+        ("reported.models.other.current.version < 3", False),
+        ("NOT reported.models.other.current.version < 3", False),
+    ],
+)
+def test_conditions_over_what_devices_report(condition, expected):
+    reported = {"agent": {"machine": "aarch64"}, "models": {"detector": {"current": {"version": 2}}}}
+    assert parse(condition).matches("d", {}, reported) is expected
+    assert parse(condition).matches("d", {}) is False
+
+
+@pytest.mark.parametrize(
+    "condition", ["reported = 1", "properties.desired.x = 1", "properties = 1", "properties.reported = 1"]
+)
+def test_only_reported_properties_are_asked(condition):
+    with pytest.raises(Invalid, match="column 1: use deviceId, tags"):
+        parse(condition)
 
 
 def test_limits():

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from farshore.core import twin
@@ -37,3 +38,36 @@ def test_the_document_and_its_etag(row):
     assert shown["etag"] == twins.etag_of(row) == "AAAAAAAAAAE="
     assert shown["properties"]["desired"]["$version"] == 2
     assert "manual" not in str(shown)
+
+
+ONE, TWO = ({"version": number, "digest": f"sha256:{number:064d}"} for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("manual", "sent", "kept"),
+    [
+        ({}, {"a": ONE}, None),  # as the deployments say
+        ({}, {"a": TWO}, {"a": TWO}),  # something else
+        ({}, {"a": {**ONE, "retry": 1}}, {"a": {**ONE, "retry": 1}}),
+        ({"a": ONE}, {"a": ONE}, {"a": ONE}),  # held by hand before, and still
+        ({}, {"a": None}, {"a": None}),
+        ({}, {"b": ONE}, {"b": ONE}),  # no deployment speaks of it
+        ({}, {"a": ONE, "b": TWO}, {"b": TWO}),
+        ({}, "nonsense", "nonsense"),
+    ],
+)
+def test_what_deployments_say_is_not_written_by_hand(row, manual, sent, kept):
+    row = msgspec.structs.replace(row, manual={"models": manual})
+    given = {"models": {"a": ONE}}
+    read = {"rate": 5, "$version": 7}
+    found = twins.by_hand(row, {**read, "models": sent}, given)
+    assert found == (read if kept is None else {**read, "models": kept})
+    by_hand = {"rate": 5, "models": sent}
+    assert twins.by_hand(row, by_hand, given) == by_hand  # nobody read this: it holds the device where it is
+
+
+def test_a_retry_is_kept_and_holds_nothing(row):
+    row = msgspec.structs.replace(row, manual={"models": {"a": {"retry": 3}}})
+    told = {"models": {"a": {**ONE, "retry": 3}}}
+    read = {**told, "$metadata": {}}
+    assert twins.by_hand(row, read, told) == {"models": {"a": {"retry": 3}}, "$metadata": {}}

@@ -14,7 +14,7 @@ import msgspec
 from tests.sim.hub import SimHub
 
 from farshore.core.errors import FarshoreError
-from farshore.core.wire import EnrolRequest, SyncRequest, TicketRequest
+from farshore.core.wire import ChallengeRequest, EnrolRequest, RenewRequest, SyncRequest, TicketRequest
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -85,16 +85,18 @@ class HttpFace:
         try:
             if path.startswith("/objects/"):
                 return self._object(path, headers.get("Range"))
-            if path.startswith("/device/v1/envelopes/"):
-                return 200, {}, self.hub.envelope(credential, path.rsplit("/", 1)[1])
+            if path.startswith("/device/v1/manifests/"):
+                return 200, {}, self.hub.manifest(credential, path.rsplit("/", 1)[1])
             doors: dict[str, Callable[[], Any]] = {
                 "/device/v1/enrol": lambda: self.hub.enrol(msgspec.json.decode(body, type=EnrolRequest)),
+                "/device/v1/challenge": lambda: self.hub.challenge(msgspec.json.decode(body, type=ChallengeRequest)),
+                "/device/v1/renew": lambda: self.hub.renew(msgspec.json.decode(body, type=RenewRequest)),
                 "/device/v1/sync": lambda: self.hub.sync(credential, msgspec.json.decode(body, type=SyncRequest)),
                 "/device/v1/tickets": lambda: self.hub.tickets(
                     credential, msgspec.json.decode(body, type=TicketRequest)
                 ),
             }
-            return json_answer(200, msgspec.to_builtins(doors[path]()))
+            return (200, {"Content-Type": "application/json"}, msgspec.json.encode(doors[path]()))
         except FarshoreError as error:
             return json_answer(error.status, {"error": {"code": error.code, "message": error.message}})
 

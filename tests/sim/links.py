@@ -11,7 +11,18 @@ from tests.sim.hub import SimHub
 
 from farshore.core.digest import Digest
 from farshore.core.errors import Unavailable
-from farshore.core.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest, TicketReply, TicketRequest
+from farshore.core.wire import (
+    ChallengeReply,
+    ChallengeRequest,
+    EnrolReply,
+    EnrolRequest,
+    RenewReply,
+    RenewRequest,
+    SyncReply,
+    SyncRequest,
+    TicketReply,
+    TicketRequest,
+)
 
 T = TypeVar("T")
 
@@ -56,7 +67,7 @@ class SimLink:
 
     hub: SimHub
     clock: VirtualClock
-    credential: str = "credential-credential"
+    credential: str | None = "credential-credential"
     rate: float | None = None
     up: bool = True
     lose_before: float = 0.0
@@ -71,6 +82,14 @@ class SimLink:
         self._before()
         return self._after(self.hub.enrol(request))
 
+    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
+        self._before()
+        return self._after(self.hub.challenge(request))
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        self._before()
+        return self._after(self.hub.renew(request))
+
     def sync(self, request: SyncRequest) -> SyncReply:
         self._before()
         reply = self.hub.sync(self.credential, request)
@@ -79,9 +98,9 @@ class SimLink:
             self.held += request.wait
         return self._after(reply)
 
-    def envelope(self, digest: Digest) -> bytes:
+    def manifest(self, digest: Digest) -> bytes:
         self._before()
-        return self._after(self.hub.envelope(self.credential, digest))
+        return self._after(self.hub.manifest(self.credential, digest))
 
     def tickets(self, request: TicketRequest) -> TicketReply:
         self._before()

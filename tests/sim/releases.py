@@ -1,4 +1,4 @@
-"""Versions to deliver: real manifests, really signed, over bytes that are made up."""
+"""Versions to deliver: real manifests over bytes that are made up."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from dataclasses import dataclass
 
 from farshore.core import digest as digests
 from farshore.core import manifest as manifests
-from farshore.core import trust
 from farshore.core.digest import Digest
 from farshore.core.manifest import AcceptanceCase, Content, File, Manifest, Pipeline, Requirements, Tensor, Variant
-from farshore.core.trust import SigningKey
-
-KEY = SigningKey(hashlib.sha256(b"the simulated hub's key").digest())
 
 
 @dataclass(frozen=True)
 class Release:
-    """One version as the hub holds it: signed envelope, manifest, and the bytes of its files by digest."""
+    """One version as the hub holds it: manifest, its bytes, and the bytes of its files by digest."""
 
     manifest: Manifest
-    envelope: bytes
+    payload: bytes
     digest: Digest
     blobs: dict[Digest, bytes]
 
@@ -30,8 +26,7 @@ class Release:
 
 
 def release(
-    model: str = "detector", version: int = 1, *, size: int = 300_000, seed: str = "", key: SigningKey = KEY,
-    runtime: str = "onnxruntime", memory: int = 0, shared: bytes = b"person\ncat\n", weights: bytes = b"",
+    model: str = "detector", version: int = 1, *, size: int = 300_000, seed: str = "", runtime: str = "onnxruntime", memory: int = 0, shared: bytes = b"person\ncat\n", weights: bytes = b"",
 ) -> Release:  # fmt: skip
     """A version with a model file (``weights``, or ``size`` bytes of noise), labels and one acceptance picture."""
     weights = weights or noise(size, f"{model}@{version}{seed}")
@@ -51,7 +46,7 @@ def release(
     manifest = Manifest(model, version, Content((variant,), (case,)))
     payload = manifests.encode(manifest)
     blobs = {digests.of(data): data for data in (weights, shared, picture)}
-    return Release(manifest, trust.seal(payload, [key]), digests.of(payload), blobs)
+    return Release(manifest, payload, digests.of(payload), blobs)
 
 
 def noise(size: int, seed: str) -> bytes:

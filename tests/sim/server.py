@@ -12,6 +12,8 @@ from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Unavailable
 from farshore.store.slots import Slots
 
+GAP, LATENCY, MEMORY = 0.1, 0.05, 50_000_000
+
 
 @dataclass
 class SimServer:
@@ -19,7 +21,7 @@ class SimServer:
 
     Attributes:
         unfit: manifest digests that fail their probe.
-        crashing: that crash in traffic; ``failing``: that answer with errors.
+        crashing: that crash in traffic; ``failing``: that answer with errors; ``slow``: that take three times as long.
         up: whether it answers the agent.
         forgetful: lets a probed candidate go at once, as with too little memory.
 
@@ -30,6 +32,7 @@ class SimServer:
     unfit: set[Digest] = field(default_factory=set)
     crashing: set[Digest] = field(default_factory=set)
     failing: set[Digest] = field(default_factory=set)
+    slow: set[Digest] = field(default_factory=set)
     up: bool = True
     forgetful: bool = False
     serving: dict[str, tuple[Digest, float]] = field(default_factory=dict)
@@ -59,15 +62,16 @@ class SimServer:
         self.candidates[model] = digest
         return control.Probe(ok=True)
 
-    def switch(self, model: str, digest: Digest) -> None:
+    def switch(self, model: str, digest: Digest) -> float:
         self._called("switch", model, digest)
         if model in self.serving and self.serving[model][0] == digest:
-            return
+            return 0.0
         warm = self.candidates.pop(model, None)
         forgetful, self.forgetful = self.forgetful, False
         if warm != digest or forgetful:
             raise Conflict(f"{digest} does not stand warm")
         self.serving[model] = (digest, self.clock.monotonic())
+        return GAP
 
     def drop(self, model: str, digest: Digest) -> None:
         self._called("drop", model, digest)
@@ -86,7 +90,11 @@ class SimServer:
         seconds = self.clock.monotonic() - since
         crashes = int(seconds) if digest in self.crashing else 0
         errors = int(seconds * 10) if digest in self.failing else 0
-        return ModelStatus(Serving(digest, 1, int(seconds * 10), errors, crashes, seconds), candidate)
+        slow = digest in self.slow
+        now = Serving(
+            digest, 1, int(seconds * 10), errors, crashes, seconds, latency=LATENCY * (3 if slow else 1), memory=MEMORY
+        )
+        return ModelStatus(now, candidate)
 
     def _called(self, what: str, model: str, digest: Digest) -> None:
         if not self.up:

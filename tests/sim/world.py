@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from tests.sim.clock import VirtualClock
 from tests.sim.hub import SimHub
 from tests.sim.links import SimLink
-from tests.sim.releases import KEY
 from tests.sim.server import SimServer
 
 from farshore.agent import loop
@@ -32,7 +31,7 @@ class World:
 
     def __init__(self, root: Path, *, apply: Apply | None = None, **settings: Any) -> None:
         self.clock = VirtualClock()
-        self.hub = SimHub()
+        self.hub = SimHub(clock=self.clock)
         self.link = SimLink(self.hub, self.clock)
         self.hub.add_device(DEVICE, self.link.credential)
         self.slots = Slots(root)
@@ -45,7 +44,7 @@ class World:
 
     def start_agent(self) -> Agent:
         """A new agent process over what is on disk; the old one is as good as killed."""
-        who = Identity("http://hub", DEVICE, self.link.credential, (str(KEY.public),))
+        who = Identity("http://hub", DEVICE, self.link.credential or "", self.hub.repo.roots[0].decode())
         runtime = None if self.settings.serve == "none" else self.server
         self.agent = loop.build(
             self.settings, who, self.link, self.clock, random.Random(7), runtime=runtime, apply=self._apply
@@ -61,6 +60,7 @@ class World:
         twin = copy.copy(self)
         twin.clock = copy.copy(self.clock)
         twin.hub = copy.deepcopy(self.hub)
+        twin.hub.clock = twin.clock
         twin.link = SimLink(twin.hub, twin.clock, rate=self.link.rate)
         twin.settings = replace(self.settings, root=root)
         twin.slots, twin.blobs = Slots(root), Blobs(root / "blobs")

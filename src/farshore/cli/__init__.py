@@ -13,14 +13,24 @@ from farshore.core.errors import FarshoreError, Invalid, Unavailable
 
 COMMANDS = {
     "agent": "agent:agent",
+    "audit": "operator:audit",
     "demo": "demo:demo",
     "deployment": "deployment:deployment",
     "device": "device:device",
     "hub": "hub:hub",
+    "keys": "keys:keys",
+    "login": "login:login",
+    "logout": "login:logout",
+    "ledger": "ledger:ledger",
+    "link": "ledger:link",
     "model": "model:model",
+    "operator": "operator:operator",
     "patch": "patch:patch",
+    "rollout": "rollout:rollout",
     "serve": "serve:serve",
+    "sim": "sim:sim",
     "up": "up:up",
+    "watch": "watch:watch",
 }
 
 
@@ -49,8 +59,10 @@ def farshore() -> None:
     farshore up                            the same small world, left running to play with
     farshore hub                           the registry and hub of your fleet
     farshore model push detector ./v2/     a new version
+    farshore rollout start detector@2 --waves 1,10%,100%
     farshore agent --root /var/lib/farshore --hub https://hub.example --enrol TOKEN
     farshore serve --root /var/lib/farshore
+    farshore watch rtsp://camera.local/stream
     """
 
 
@@ -96,6 +108,8 @@ def _complain(message: str, ctx: click.Context | None = None) -> None:
 def _extra_of(module: str) -> str | None:
     """The extra that brings a missing third-party module, or None if it should have been there."""
     top = module.partition(".")[0]
-    hub = {"alembic", "granian", "obstore", "sqlalchemy", "starlette"}
-    serve = {"httptools", "PIL", "simplejpeg", "uvloop"}
+    hub = {"alembic", "argon2", "granian", "obstore", "sqlalchemy", "starlette"}
+    serve = {"httptools", "PIL", "simplejpeg"}
+    if top == "av":
+        return "watch"
     return "hub" if top in hub else "onnx,litert" if top in serve | {"onnxruntime", "ai_edge_litert"} else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from farshore.cli import logins
 from farshore.core.errors import Invalid, Unauthenticated
 
 if TYPE_CHECKING:
@@ -28,14 +29,12 @@ def with_hub(command: F) -> Callable[..., Any]:
         "--hub",
         "url",
         envvar="FARSHORE_HUB",
-        default=URL,
-        show_default=True,
-        help="URL of the hub.  [env: FARSHORE_HUB]",
+        help=f"URL of the hub.  [env: FARSHORE_HUB; else where you logged in; else {URL}]",
     )
     @click.option(
         "--token",
         envvar="FARSHORE_TOKEN",
-        help=f"Operator's API token, or @FILE.  [env: FARSHORE_TOKEN; else ./{TOKEN_FILE}]",
+        help=f"Operator's API token, or @FILE.  [env: FARSHORE_TOKEN; else from login; else ./{TOKEN_FILE}]",
     )
     @click.option(
         "--ca",
@@ -43,11 +42,27 @@ def with_hub(command: F) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         help="PEM file with the only authorities to believe.",
     )
+    @click.option(
+        "--certificate",
+        envvar="FARSHORE_CERTIFICATE",
+        type=click.Path(path_type=Path),
+        help="PEM file with your TLS certificate and its key, for a hub that asks for one.",
+    )
+    @click.option(
+        "--insecure-http", is_flag=True, envvar="FARSHORE_INSECURE_HTTP", help="Plain HTTP to another machine."
+    )
     @functools.wraps(command)
-    def wrapped(url: str, token: str | None, ca: Path | None, **given: Any) -> Any:
+    def wrapped(
+        url: str | None, token: str | None, ca: Path | None, certificate: Path | None, insecure_http: bool, **given: Any
+    ) -> Any:
         from farshore.client import Hub
 
-        client: Hub = Hub(url, _token(token), ca)
+        login = logins.present()
+        url = url or (login.hub if login else URL)
+        here = login is not None and login.hub == url.rstrip("/")
+        secret = login.token if login is not None and here and not token else _token(token)
+        insecure = insecure_http or (login is not None and here and login.insecure)
+        client: Hub = Hub(url, secret, ca or logins.authority(url), insecure=insecure, certificate=certificate)
         return command(client, **given)
 
     return wrapped
@@ -66,7 +81,7 @@ def _token(given: str | None) -> str:
     except OSError as error:
         raise Invalid(f"{path}: cannot be read ({error.strerror})") from error
     raise Unauthenticated(
-        "no operator's token: give --token or set FARSHORE_TOKEN; the hub's first one is in admin.token in its data folder"
+        "no operator's token: farshore login URL, or give --token or FARSHORE_TOKEN; on its own machine a hub has one in admin.token in its data folder"
     )
 
 

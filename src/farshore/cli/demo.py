@@ -20,9 +20,12 @@ from farshore.core.manifest import Content, Manifest
 from farshore.store.blobs import CHUNK
 
 MODEL = "harbour-detector"
+FAIR, PAIR = "fair-weather-detector", "detector-pair"
+"""Another model, and one that was made from it and from :data:`MODEL`."""
+
 RATE = 60_000
 OVERHEAD = 24_000
-"""Bytes on the wire of all that is not model files: headers, syncs, manifests, tickets, over the whole demonstration."""
+"""Bytes on the wire of all that is not model files: headers, syncs, manifests, tickets, over half a minute."""
 
 
 @click.command()
@@ -38,7 +41,7 @@ def demo(out: Path, keep: Path | None) -> None:
     """Show the main job on this machine: push, deliver, check, switch, refuse.
 
     Starts a hub and two devices behind thin links, delivers a detector, improves it under load while an agent and the hub are
-    killed, and offers a broken one, which must be refused. Exit status 0 only if all that it shows is true.
+    killed, offers a broken one, which must be refused, and delivers a model made from two that the device holds. Exit status 0 only if all that it shows is true.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -78,7 +81,7 @@ class Story:
     def __init__(self, world: World, out: Path) -> None:
         self.world, self.out = world, out
         self.pictures = sorted((worlds.assets() / "pictures").glob("*.jpg"))
-        self.manifests: dict[int, Manifest] = {}
+        self.manifests: dict[str, Manifest] = {}
 
     def tell(self) -> list[tuple[str, list[Row]]]:
         """Play it; a list of rows for each device."""
@@ -88,7 +91,7 @@ class Story:
         litert = self.world.add_device("buoy-12", {"site": "oslo"}, runtimes="litert")
         devices = [onnx, litert]
 
-        self._push(1)
+        self._push(MODEL, 1)
         self.world.hub.put_deployment("prod", model=f"{MODEL}@1", selector="tags.site = 'oslo'")
         self._until_running(devices, 1)
         self._look(devices)
@@ -98,7 +101,7 @@ class Story:
             loads = {d.name: stack.enter_context(Load(d.port, self.pictures[0].read_bytes())) for d in devices}
             time.sleep(1)
             begun = time.monotonic()
-            self._push(2)
+            self._push(MODEL, 2)
             self.world.hub.put_deployment("prod", model=f"{MODEL}@2", selector="tags.site = 'oslo'")
             self._kill_agent_in_mid_download(onnx)
             self._kill_hub_in_mid_rollout(litert)
@@ -106,60 +109,98 @@ class Story:
             time.sleep(1.5)
         fetched = {device.name: device.link.down - down[device.name] for device in devices}
 
-        self._push(3)
+        self._push(MODEL, 3)
         self.world.hub.put_deployment("prod", model=f"{MODEL}@3", selector="tags.site = 'oslo'")
+        self._deploy_first(onnx, FAIR, "v1")
         faults = self._until_refused(devices, 3)
-        return [(d.name, self._rows(d, loads[d.name], begun, fetched[d.name], faults[d.name], cuts=1)) for d in devices]
+        self._until_running([onnx], 1, FAIR)
+        facts = [
+            (d.name, self._rows(d, loads[d.name], begun, fetched[d.name], faults[d.name], cuts=1)) for d in devices
+        ]
+        made = {onnx.name: self._make_from_two(onnx)}
+        return [(name, [*rows, *made.get(name, _NOT_FOR_IT)]) for name, rows in facts]
 
     def _say(self, text: str) -> None:
         click.echo(f"· {text}")
 
-    def _push(self, number: int) -> None:
-        pushed = self.world.hub.push(MODEL, [worlds.assets() / f"v{number}"])
+    def _push(self, model: str, number: int, folder: str = "") -> None:
+        pushed = self.world.hub.push(model, [worlds.assets() / (folder or f"v{number}")])
         if pushed["version"] != number:
             raise Unavailable(f"the registry numbered version {pushed['version']}, expected {number}")
-        content = documents.convert(self.world.hub.version(f"{MODEL}@{number}")["manifest"], Content, what="version")
-        self.manifests[number] = Manifest(MODEL, number, content)
+        ref = f"{model}@{number}"
+        content = documents.convert(self.world.hub.version(ref)["manifest"], Content, what="version")
+        self.manifests[ref] = Manifest(model, number, content)
         self._say(
-            f"pushed {MODEL} version {number}: "
+            f"pushed {model} version {number}: "
             + ", ".join(f"{variant.name} {megabytes(variant.model.size)}" for variant in content.variants)
         )
 
-    def _missing(self, variant: str) -> tuple[int, int]:
-        """Bytes that version 2 takes on a device that runs version 1: as whole files, and as the hub's patches."""
-        held, wanted = (
-            {
-                digest: file.size
-                for one in m.content.variants
-                if one.name == variant
-                for digest, file in m.needed(one).items()
-            }
-            for m in (self.manifests[1], self.manifests[2])
-        )
+    def _make_from_two(self, device: Device) -> list[Row]:
+        """Deliver a model whose weights stand in two others that the device holds; it has seen no version of it."""
+        down = device.link.down
+        self._deploy_first(device, PAIR, "pair")
+        self._until_running([device], 1, PAIR)
+        fetched = device.link.down - down
+        whole, patch, bases = self._missing(f"{PAIR}@1", "onnx-fp32", [f"{MODEL}@2", f"{FAIR}@1"])
+        allowed = patch + OVERHEAD
+        return [
+            ("a model made from two it holds", megabytes(whole), "", True),
+            (
+                (_AS_A_PATCH, f"{megabytes(patch)} (bases: {bases})", "< 5 %", patch < 0.05 * whole and bases == 2)
+                if usable()
+                else (_AS_A_PATCH, "none: installed without a C compiler", "", True)
+            ),
+            ("bytes moved for it", megabytes(fetched), f"≤ {megabytes(allowed)}", fetched <= allowed or not usable()),
+        ]
+
+    def _deploy_first(self, device: Device, model: str, folder: str) -> None:
+        """Push the first version of a model and let one device run it."""
+        self._push(model, 1, folder)
+        self.world.hub.put_deployment(model, model=f"{model}@1", selector=f"deviceId = '{device.name}'")
+
+    def _missing(self, ref: str, variant: str, held_refs: list[str]) -> tuple[int, int, int]:
+        """What a version takes on a device that runs others: bytes as whole files, bytes as the hub's patches, most bases."""
+        held = {digest for one in held_refs for digest in self._files(one, variant)}
+        lacking = {digest: size for digest, size in self._files(ref, variant).items() if digest not in held}
         patches = [
-            (patch["target"], patch["size"])
-            for patch in self.world.hub.patches(f"{MODEL}@2")
-            if all(base["digest"] in held for base in patch["bases"])
+            patch for patch in self.world.hub.patches(ref) if all(base["digest"] in held for base in patch["bases"])
         ]
-        lacking = {digest: size for digest, size in wanted.items() if digest not in held}
-        least = [
-            min([size, *(small for target, small in patches if target == digest)]) for digest, size in lacking.items()
-        ]
-        return sum(lacking.values()), sum(least)
+        best = {
+            digest: min(
+                [(size, 0), *((patch["size"], len(patch["bases"])) for patch in patches if patch["target"] == digest)]
+            )
+            for digest, size in lacking.items()
+        }
+        return (
+            sum(lacking.values()),
+            sum(size for size, _ in best.values()),
+            max((n for _, n in best.values()), default=0),
+        )
 
-    def _reported(self, device: Device) -> wire.ReportedModel:
+    def _files(self, ref: str, variant: str) -> dict[str, int]:
+        """Digest and size of what a device needs that runs this variant."""
+        manifest = self.manifests[ref]
+        return {
+            digest: file.size
+            for one in manifest.content.variants
+            if one.name == variant
+            for digest, file in manifest.needed(one).items()
+        }
+
+    def _reported(self, device: Device, model: str = MODEL) -> wire.ReportedModel:
         twin = self.world.hub.twin(device.name)
-        return wire.reported_models(twin["properties"]["reported"]).get(MODEL, wire.ReportedModel())
+        return wire.reported_models(twin["properties"]["reported"]).get(model, wire.ReportedModel())
 
-    def _until_running(self, devices: list[Device], version: int) -> None:
+    def _until_running(self, devices: list[Device], version: int, model: str = MODEL) -> None:
         for device in devices:
 
             def running(device: Device = device) -> bool:
-                told = self._reported(device)
+                told = self._reported(device, model)
                 return told.current is not None and told.current.version == version and told.target is None
 
-            wait_for(running, 60, f"{device.name} runs version {version}")
-        self._say(f"version {version} runs on " + " and ".join(device.name for device in devices))
+            wait_for(running, 60, f"{device.name} runs {model} version {version}")
+        what = f"version {version}" if model == MODEL else model
+        self._say(f"{what} runs on " + " and ".join(device.name for device in devices))
 
     def _until_refused(self, devices: list[Device], version: int) -> dict[str, str]:
         faults = {}
@@ -214,13 +255,13 @@ class Story:
         told = self._reported(device)
         running = told.current
         assert running is not None
-        whole, patch = self._missing(running.variant)
+        whole, patch, _ = self._missing(f"{MODEL}@2", running.variant, [f"{MODEL}@1"])
         allowed = patch + cuts * CHUNK + OVERHEAD
         switched = load.switched_at(2)
         assert switched is not None
         steady = load.longest_gap(begun - 1, switched - 1)
         gap = load.longest_gap(switched - 1, switched + 1)
-        status, answer = score(device.port, self.pictures[0].read_bytes())
+        status, answer = score(device.port, self.pictures[0].read_bytes(), f"/score?model={MODEL}")
         wrong = sum(a.status == 200 and a.version not in (1, 2) for a in load.answers)
         return [
             ("version running", f"{running.version} ({running.variant})", "2", running.version == 2),
@@ -243,6 +284,10 @@ class Story:
                 status == 200 and answer.get("version") == 2,
             ),
         ]
+
+
+_AS_A_PATCH = "it, as a patch"
+_NOT_FOR_IT: list[Row] = [("", "not for it", "", True)] * 3
 
 
 def _table(facts: list[tuple[str, list[Row]]]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""``farshore device``: enrol, look, tag, remove."""
+"""``farshore device``: enrol, look, tag, keep out, remove."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ def device() -> None:
 @click.option("--device", "name", help="The only id it may enrol under.")
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
 @click.option("--hours", type=float, help="Life of the token.  [default: 24]")
+@click.option("--approval", is_flag=True, help="Who uses it waits until `farshore device approve`.")
 @json_option
 @with_hub
-def token(hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, as_json: bool) -> None:
+def token(
+    hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, approval: bool, as_json: bool
+) -> None:
     """Make a one-time enrolment token, good for one device.
 
     \b
@@ -37,7 +40,8 @@ def token(hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None
     """
     if hours is not None and not 0 < hours <= MAX_HOURS:
         raise Invalid(f"--hours {hours:g}: a token lives more than 0 and at most {MAX_HOURS} hours")
-    found = hub.create_enrolment(name, pairs(tags, "--tag"), None if hours is None else math.ceil(hours * 3600))
+    seconds = None if hours is None else math.ceil(hours * 3600)
+    found = hub.create_enrolment(name, pairs(tags, "--tag"), seconds, approval=approval)
     if as_json:
         print_json(found)
         return
@@ -48,6 +52,51 @@ def token(hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None
         + (f" --device {name}" if name else ""),
         err=True,
     )
+
+
+@device.command()
+@click.argument("name")
+@click.option("--key", required=True, help="Its public key, from `farshore agent --root … --print-key`.")
+@click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
+@with_hub
+def announce(hub: Hub, name: str, key: str, tags: tuple[str, ...]) -> None:
+    """Let the device that holds a key enrol without a token.
+
+    \b
+    farshore device announce turbine-7 --key ed25519:… --tag site=oslo
+    """
+    hub.announce_device(name, key, pairs(tags, "--tag"))
+    click.echo(f"{name} may enrol: farshore agent --root /var/lib/farshore --hub {hub.url} --device {name}")
+
+
+@device.command()
+@click.argument("name")
+@with_hub
+def approve(hub: Hub, name: str) -> None:
+    """Let a device in that waits, is quarantined or revoked.
+
+    A device is quarantined when its key was found in use at two places, or its disk was put back to an older state. Of two
+    copies the first to come back stays; the other is found out again.
+
+    \b
+    farshore device approve turbine-7
+    """
+    hub.approve_device(name)
+    click.echo(f"{name} is accepted")
+
+
+@device.command()
+@click.argument("name")
+@click.option("--reason", default="", help="Why; kept and told to the device.")
+@with_hub
+def revoke(hub: Hub, name: str, reason: str) -> None:
+    """Keep a device out at once; its twin stays, and what runs there goes on running.
+
+    \b
+    farshore device revoke turbine-7 --reason stolen
+    """
+    hub.revoke_device(name, reason)
+    click.echo(f"{name} is revoked")
 
 
 @device.command("list")
@@ -65,9 +114,12 @@ def list_(hub: Hub, where: str, as_json: bool) -> None:
     if as_json:
         print_json(items)
         return
-    rows = [(d["id"], _seen(d), _tags(d.get("tags", {})), "; ".join(_state(*m) for m in _models(d))) for d in items]
+    rows = [
+        (d["id"], _standing(d), _seen(d), _tags(d.get("tags", {})), "; ".join(_state(*m) for m in _models(d)))
+        for d in items
+    ]
     print_table(
-        ["device", "seen", "tags", "models"],
+        ["device", "state", "seen", "tags", "models"],
         rows,
         empty="no devices" + (" match" if where else " yet: farshore device token"),
     )
@@ -90,6 +142,7 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
     print_facts(
         [
             ("device", found["id"]),
+            ("state", _standing(found)),
             ("seen", _seen(found)),
             ("enrolled", found["created"][:19].replace("T", " ")),
             ("tags", _tags(found.get("tags", {}))),
@@ -103,6 +156,31 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
             "" if target is None else _target(target), megabytes(have.fetched),
         ))  # fmt: skip
     print_table(["model", ">desired", "current", "previous", "working on", ">fetched"], rows, empty="\nno models")
+
+
+@device.command()
+@click.argument("name")
+@click.argument("model", required=False)
+@json_option
+@with_hub
+def why(hub: Hub, name: str, model: str | None, as_json: bool) -> None:
+    """Say why a device is on the version of a model that it is on: a short chain of reasons, the first cause last.
+
+    \b
+    farshore device why turbine-7
+    farshore device why turbine-7 detector
+    """
+    names = [model] if model else sorted({found for found, *_ in _models(hub.device(name))})
+    found = [hub.why(name, one) for one in names]
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        click.echo(f"{one['model']}:")
+        for depth, reason in enumerate(one["chain"]):
+            click.echo(f"{'  ' * depth}  {'because ' if depth else ''}{reason['text']}")
+    if not found:
+        click.echo(f"{name} has no models and is told of none: farshore device why {name} MODEL")
 
 
 @device.command()
@@ -204,6 +282,10 @@ def _target(target: wire.Target, *, brief: bool = False) -> str:
 
 def _running(running: wire.Running | None) -> str:
     return "–" if running is None else f"{running.version} ({running.variant})"
+
+
+def _standing(found: dict[str, Any]) -> str:
+    return f"{found['state']}: {found['reason']}" if found.get("reason") else str(found["state"])
 
 
 def _seen(found: dict[str, Any]) -> str:

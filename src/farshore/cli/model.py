@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 import msgspec
 
 from farshore.cli.connection import pairs, with_hub
+from farshore.cli.keys import publisher_of
 from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, progress
 from farshore.core.errors import Conflict, Invalid, NotFound
 from farshore.store import files
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from farshore.client import Hub
     from farshore.formats import ModelInfo, Recognition
 
+MAX_UNPACKED = 8 << 30
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
@@ -65,12 +69,20 @@ def model() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="A farshore.toml that says what cannot be told from the files.",
 )
+@click.option(
+    "--keys",
+    "ring",
+    type=click.Path(path_type=Path),
+    envvar="FARSHORE_KEYS",
+    help="Key ring of the publisher, where the hub does not sign itself.  [env: FARSHORE_KEYS]",
+)
 @json_option
 @with_hub
 def push(
     hub: Hub,
     name: str,
     paths: tuple[Path, ...],
+    ring: Path | None,
     tags: tuple[str, ...],
     properties: tuple[str, ...],
     settings: tuple[str, ...],
@@ -89,7 +101,7 @@ def push(
     farshore model push detector model.onnx labels.txt --set input.mean=0 --set input.std=255
     """
     found = hub.push(
-        name, paths, progress=progress, tags=pairs(tags, "--tag"), overrides=_overrides(toml, settings),
+        name, paths, progress=progress, publisher=publisher_of(hub, ring), tags=pairs(tags, "--tag"), overrides=_overrides(toml, settings),
         properties={key: _typed(value) for key, value in pairs(properties, "--property").items()}, **about,
     )  # fmt: skip
     full = hub.version(f"{name}@{found['version']}")
@@ -229,7 +241,7 @@ def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> 
         if patch:
             click.echo(
                 f"  patch: {megabytes(patch['size'])} for {megabytes(patch['whole'])}, "
-                f"about {megabytes(patch['rest'])} of it not for tensors"
+                f"{'' if patch.get('exact') else 'about '}{megabytes(patch['rest'])} of it not for tensors"
                 + ("" if patch["based"] else "; it needs no base")
             )
         costs = patch["tensors"] if patch else {}
@@ -237,7 +249,14 @@ def diff(hub: Hub, before: str, after: str, everything: bool, as_json: bool) -> 
         shown = tensors if everything else sorted(tensors, key=lambda t: -t["bytes"])[:10]
         if shown:
             print_table(
-                ["", "tensor", "before", "after", ">bytes", *([">about in patch"] if patch else [])],
+                [
+                    "",
+                    "tensor",
+                    "before",
+                    "after",
+                    ">bytes",
+                    *([">in patch" if patch.get("exact") else ">about in patch"] if patch else []),
+                ],
                 [
                     (
                         t["kind"],
@@ -270,14 +289,19 @@ def pull(hub: Hub, ref: str, out: Path | None, force: bool) -> None:
     folder = out or Path(f"{found['model']}-{found['version']}")
     wanted = {f["path"]: f for variant in found["manifest"]["variants"] for f in variant["files"]}
     wanted |= {case["picture"]["path"]: case["picture"] for case in found["manifest"].get("acceptance", [])}
-    folder.mkdir(parents=True, exist_ok=True)
     for path in wanted:
         if (folder / path).exists() and not force:
             raise Conflict(f"{folder / path} is there already: use another --out, or --force")
-    with progress(f"pulling {exact}", sum(f["size"] for f in wanted.values())) as advance:
-        for path, file in wanted.items():
-            _pull(hub, exact, path, file["digest"], folder / path, advance)
-    (folder / "envelope.json").write_bytes(hub.envelope(exact))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with progress(f"pulling {exact}", sum(f["size"] for f in wanted.values())) as advance:
+            for path, file in wanted.items():
+                _pull(hub, exact, path, file["digest"], folder / path, advance)
+        (folder / "manifest.json").write_bytes(hub.manifest(exact))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # nothing came: an empty folder would say that something did
+        raise
     click.echo(f"{exact}: {len(wanted)} files in {folder}/")
 
 
@@ -364,11 +388,18 @@ def _pull(hub: Hub, ref: str, path: str, digest: Any, target: Path, advance: Any
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return _decoded(str(path), path.read_bytes())
     except FileNotFoundError:
         raise NotFound(f"no file {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Invalid(f"{path}: cannot be read as text ({error})") from error
+
+
+def _decoded(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{name}: cannot be read as text ({error})") from error
 
 
 def _overrides(toml: Path | None, settings: tuple[str, ...]) -> str:
@@ -442,26 +473,44 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
     \b
     farshore model inspect yolox_nano.onnx
     farshore model inspect detector.tflite labels.txt farshore.toml
+    farshore model inspect ssd_mobilenet.zip
     """
     from farshore import formats
     from farshore.client import collect
 
-    found = {path.name: path for path in collect(paths)}
+    with tempfile.TemporaryDirectory(prefix="farshore-") as spool:
+        found = dict(_opened(collect(paths), Path(spool)))
     toml = found.pop("farshore.toml", None)
-    overrides = formats.overrides(tomllib.loads(_text(toml))) if toml else formats.Overrides()
-    models = {name: path for name, path in found.items() if path.suffix.lower() in {".onnx", ".tflite", ".lite"}}
+    overrides = (
+        formats.Overrides() if toml is None else formats.overrides(tomllib.loads(_decoded("farshore.toml", toml)))
+    )
+    models = {name: data for name, data in found.items() if name.lower().endswith((".onnx", ".tflite", ".lite"))}
     if not models:
         raise Invalid("no model among these files: name a .onnx or .tflite file")
-    texts = {name: path.read_bytes() for name, path in found.items() if path.suffix.lower() in {".txt", ".names"}}
+    texts = {name: data for name, data in found.items() if name.lower().endswith((".txt", ".names"))}
     shown = []
-    for name, path in models.items():
-        info = formats.inspect(path.read_bytes())
+    for name, data in models.items():
+        info = formats.inspect(data)
         recognised = formats.recognise(info, texts, overrides)
         shown.append({"file": name, "info": info, "recognition": recognised})
         if not as_json:
             _explain(name, info, recognised)
     if as_json:
         print_json(msgspec.to_builtins(shown))
+
+
+def _opened(paths: Sequence[Path], spool: Path) -> Iterator[tuple[str, bytes]]:
+    """Files by name, those of a ZIP among them as the hub would take them out."""
+    from farshore.hub import archive
+
+    for path in paths:
+        with path.open("rb") as file:
+            packed = archive.is_zip(path.name, file.read(4))
+        if packed:
+            for member in archive.unpack(path, spool, limit=MAX_UNPACKED):
+                yield member.name, member.path.read_bytes()
+        else:
+            yield path.name, path.read_bytes()
 
 
 def _explain(name: str, info: ModelInfo, recognised: Recognition) -> None:

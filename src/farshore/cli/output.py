@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,14 +34,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     if not rows:
         click.echo(empty)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    console().print(table(columns, rows))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """``rows`` under ``columns``, as :func:`print_table` prints them."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(
+        made.add_column(
             column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*("" if cell is None else _safe(str(cell)) for cell in row))
-    console().print(table)
+        made.add_row(*("" if cell is None else _safe(str(cell)) for cell in row))
+    return made
 
 
 def print_facts(facts: Sequence[tuple[str, object]]) -> None:
@@ -87,12 +91,3 @@ def _plain(text: str) -> str:
 def _safe(text: str) -> str:
     """The same for where square brackets are markup."""
     return _plain(text).replace("[", r"\[")
-
-
-def log_lines(*, verbose: bool = False) -> None:
-    """Let a long-running command tell what happens, a line an event, on standard error."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
-    for noisy in ("urllib3", "alembic", "asyncio", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from starlette.applications import Starlette
@@ -25,11 +25,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farshore.core.errors import FarshoreError, Unavailable
-from farshore.hub import auth, moments
-from farshore.hub.api import device, door, fleet, models, pages
+from farshore.hub import acting, moments
+from farshore.hub.api import access, device, door, fleet, models, oidc, operators, pages, rollouts, trust
 from farshore.hub.api.door import Door, Endpoint
 from farshore.hub.hub import ADMIN, Hub
 from farshore.hub.settings import Settings
+from farshore.tls import peer
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +40,33 @@ BACKLOG = 1024
 OTHER_FILES = 512
 """Descriptors for all but requests that wait."""
 TIDY_SECONDS = 3600.0
+TICK_SECONDS = 1.0
 ANSWER_SECONDS = 0.1
 """Time between the order to stop and the last connection's end: enough to answer those that wait."""
-ENDPOINTS = (*device.ENDPOINTS, *models.ENDPOINTS, *fleet.ENDPOINTS, *pages.ENDPOINTS)
+CERTIFICATE_SECONDS = 3600.0
+"""Time between two looks at the certificate's age."""
+ENDPOINTS = (
+    *device.ENDPOINTS,
+    *models.ENDPOINTS,
+    *fleet.ENDPOINTS,
+    *operators.ENDPOINTS,
+    *oidc.ENDPOINTS,
+    *rollouts.ENDPOINTS,
+    *trust.ENDPOINTS,
+    *pages.ENDPOINTS,
+)
 
 
 class App:
-    """The ASGI application; ``hub`` is what it speaks for. It closes the hub when its lifespan ends."""
+    """The ASGI application.
 
-    def __init__(self, hub: Hub) -> None:
+    Args:
+        hub: what it speaks for.
+        closes: the hub is closed when the application's lifespan ends.
+
+    """
+
+    def __init__(self, hub: Hub, *, closes: bool = True) -> None:
         self.hub = hub
         inner = Starlette(
             routes=[_route(one) for one in ENDPOINTS],
@@ -61,6 +80,7 @@ class App:
         )
         inner.router.redirect_slashes = False
         inner.state.hub = hub
+        inner.state.closes = closes
         inner.state.pages = pages.Pages(ENDPOINTS, hub.settings.url)
         self._door = Door(inner)
 
@@ -91,12 +111,51 @@ def run(settings: Settings) -> None:
     """
     os.umask(0o077)  # the database and the objects are their owner's, also in a folder that others may read
     _check_address(settings)
-    asyncio.run(_serve(create_app(_with_descriptors(settings))))
+    asyncio.run(_serve(App(Hub(_with_descriptors(settings)), closes=False)))
 
 
 async def _serve(app: App) -> None:
-    settings = app.hub.settings
-    server = Server(
+    """Serve until asked to stop; a certificate of the hub's own is made anew in time, and taken up by a new server."""
+    hub, settings = app.hub, app.hub.settings
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    log.info("hub on %s: API page at /docs", settings.url)
+    _tell_protection(hub)
+    await asyncio.to_thread(_tell_first_operator, hub)
+    try:
+        while not asked.is_set():
+            hub.bells.open()
+            server = _server(app)
+            ending = asyncio.create_task(_end(hub, server, asked))
+            try:
+                await server.serve()
+            finally:
+                ending.cancel()
+            if not asked.is_set() and not hub.certificate_is_due():
+                raise Unavailable("the HTTP server ended by itself: start the hub again")
+            hub.renew_certificate()
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+    finally:
+        hub.close()
+
+
+async def _end(hub: Hub, server: Server, asked: asyncio.Event) -> None:
+    """End the server when that is asked for, or its certificate is to be renewed."""
+    while not asked.is_set() and not hub.certificate_is_due():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), CERTIFICATE_SECONDS)
+    hub.bells.close()  # those that wait for news get their answer now
+    await asyncio.sleep(ANSWER_SECONDS)
+    asyncio.get_running_loop().call_soon(server.stop)
+
+
+def _server(app: App) -> Server:
+    settings, own = app.hub.settings, app.hub.authority
+    certificate = own.certificate if own else Path(settings.certificate) if settings.certificate else None
+    key = own.key if own else Path(settings.certificate_key) if settings.certificate_key else None
+    return Server(
         app,
         address=settings.host,
         port=settings.port,
@@ -107,29 +166,34 @@ async def _serve(app: App) -> None:
         backpressure=settings.held + BACKLOG,  # those that wait must never keep out those they wait for
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS, max_buffer_size=BUFFER),
         log_enabled=False,
-        ssl_cert=Path(settings.certificate) if settings.certificate else None,
-        ssl_key=Path(settings.certificate_key) if settings.certificate_key else None,
+        ssl_cert=certificate,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls13,
+        ssl_ca=Path(settings.client_ca) if settings.client_ca else None,
+        ssl_client_verify=bool(settings.client_ca),
     )
-    loop = asyncio.get_running_loop()
-    asked = False
 
-    def stop() -> None:
-        nonlocal asked
-        asked = True
-        app.hub.bells.close()  # those that wait for news get their answer now
-        loop.call_later(ANSWER_SECONDS, server.stop)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    log.info("hub on %s: API page at /docs, operators' first token in %s", settings.url, settings.data / ADMIN)
-    try:
-        await server.serve()
-    except (OSError, RuntimeError) as error:
-        raise Unavailable(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
-    finally:
-        app.hub.close()
-    if not asked:
-        raise Unavailable("the HTTP server ended by itself: start the hub again")
+def _tell_first_operator(hub: Hub) -> None:
+    settings = hub.settings
+    if settings.development:
+        log.info("development: the operator of this machine has a token in %s", settings.data / ADMIN)
+    if settings.new_admin or not settings.development:
+        secret = hub.operators.first_link(anew=settings.new_admin)
+        if secret is not None:
+            log.warning("the admin chooses a password here, once, within a day:\n\n  %s\n", hub.setup_link(secret))
+
+
+def _tell_protection(hub: Hub) -> None:
+    settings = hub.settings
+    if hub.authority is not None:
+        log.info(
+            "its own certificate authority: fingerprint %s, good for %s",
+            hub.authority.pin,
+            ", ".join(settings.reached_by),
+        )
+    elif not settings.certificate and not peer.is_loopback(settings.host):
+        log.warning("plain HTTP beyond this machine: whoever is on the network reads and changes what is said")
 
 
 def _with_descriptors(settings: Settings) -> Settings:
@@ -160,10 +224,13 @@ def _check_address(settings: Settings) -> None:
 
 def _route(one: Endpoint) -> Route:
     async def answer(request: Request) -> Response:
-        if one.who == "operator":
-            hub: Hub = request.app.state.hub
-            await hub.threads(hub.operators.authenticate, auth.bearer(request.headers.get("authorization")))
-        return await one.handler(request)
+        acting.now.set(None)
+        if one.who != "operator":
+            return await one.handler(request)
+        await access.admit(request, one.method, one.path)
+        done = await one.handler(request)
+        await access.note(request, one.method, one.path)
+        return done
 
     return Route(one.path, answer, methods=[one.method], name=one.handler.__name__)
 
@@ -171,7 +238,19 @@ def _route(one: Endpoint) -> Route:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     hub: Hub = app.state.hub
+    loop = asyncio.get_running_loop()
+
+    def ring() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(hub.bells.ring_all)
+
+    def tick() -> None:
+        if hub.rollouts.tick():
+            ring()
+
+    hub.fleet.moved = ring
     work = [
+        asyncio.create_task(_now_and_then(hub, tick, TICK_SECONDS)),
         asyncio.create_task(_now_and_then(hub, hub.fleet.flush_seen, hub.settings.seen_seconds)),
         asyncio.create_task(_now_and_then(hub, hub.tidy, TIDY_SECONDS)),
     ]
@@ -182,7 +261,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        await asyncio.to_thread(hub.close)
+        if app.state.closes:
+            await asyncio.to_thread(hub.close)
 
 
 async def _now_and_then(hub: Hub, work: Any, seconds: float) -> None:

@@ -79,7 +79,7 @@ def unpack(archive: Path, spool: Path, *, limit: int) -> Iterator[Member]:
             try:
                 yield _unpacked(opened, name, info, path)
             finally:
-                path.unlink(missing_ok=True)
+                files.discard(path)
 
 
 class _Bounded:

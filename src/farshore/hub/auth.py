@@ -5,11 +5,13 @@ All secrets are 256 random bits, so a plain SHA-256 is enough at rest; looking a
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 
 from farshore.core.errors import Unauthenticated
+from farshore.core.possession import hashed
+
+__all__ = ["bearer", "hashed", "make_id", "make_secret"]
 
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9_-]{16,128})\Z")
 
@@ -22,11 +24,6 @@ def make_secret() -> str:
 def make_id() -> str:
     """A short random name for a row that operators speak of."""
     return secrets.token_hex(6)
-
-
-def hashed(secret: str) -> str:
-    """What is stored of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def bearer(header: str | None) -> str:

@@ -58,6 +58,10 @@ class Bells:
             for bell in bells:
                 bell.set()
 
+    def open(self) -> None:
+        """Let devices wait (again)."""
+        self.closed = False
+
     def close(self) -> None:
         """Let nobody wait any more."""
         self.closed = True

@@ -23,11 +23,19 @@ from farshore.store.views import pieces, view
 NICE = 10
 
 
+class Beside(Struct, frozen=True):
+    """What tells the tensors of a file of external data: the name that models know it by, and the models that may know it."""
+
+    location: str
+    models: tuple[str, ...]
+
+
 class Base(Struct, frozen=True):
-    """A file that may serve: its digest, and where it is now."""
+    """A file that may serve: its digest, where it is now, and what it stands beside if it is external data."""
 
     digest: Digest
     path: str
+    beside: Beside | None = None
 
 
 class Job(Struct, frozen=True):
@@ -42,6 +50,7 @@ class Job(Struct, frozen=True):
         out: path to write the patch to; the result is written to the same path and ``.json``.
         memory: bytes of address space.
         seconds: of processor time.
+        beside: as for a base.
 
     """
 
@@ -53,6 +62,7 @@ class Job(Struct, frozen=True):
     out: str
     memory: int
     seconds: int
+    beside: Beside | None = None
 
 
 class Result(Struct, frozen=True):
@@ -82,21 +92,33 @@ def build(job: Job) -> Result:
     if not delta.COMPILED:
         raise Unavailable("Farshore was installed without a C compiler: reinstall it with one to build patches")
     target, views = view(Path(job.target)), [view(Path(one.path)) for one in job.candidates]
+    besides = [job.beside, *(one.beside for one in job.candidates)]
+    maps = [_segments(data, beside) for data, beside in zip((target, *views), besides, strict=True)]
     chosen = list(range(job.near))
     if len(views) > job.near or job.near > 1:  # there is something to choose
-        kin = [kinship.kin(formats.segment(data), data) for data in (target, *views)]
+        kin = [kinship.kin(*pair) for pair in zip(maps, (target, *views), strict=True)]
         chosen = kinship.choose(kin[0], kin[1:], job.near)
     bases = tuple(job.candidates[i].digest for i in chosen)
     if bases in job.known:
         return Result(bases)
     held, hasher = [views[i] for i in chosen], Hasher()
     with Path(job.out).open("xb") as sink:
-        for chunk in delta.encode(target, held, level=job.level):
+        for chunk in delta.encode(target, held, level=job.level, maps=[maps[0], *(maps[1 + i] for i in chosen)]):
             sink.write(chunk)
             hasher.update(chunk)
     for _ in delta.decode(pieces(view(Path(job.out))), held):
         pass  # a patch that does not lead to its target would be an error here, not on a device
     return Result(bases, hasher.digest(), hasher.size)
+
+
+def _segments(data: memoryview, beside: Beside | None) -> formats.SegmentMap:
+    """What a file is made of: external data is told by a model that names it, all else by itself."""
+    if beside:
+        for model in beside.models:
+            found = formats.segment_external(view(Path(model)), beside.location, len(data))
+            if any(part.dtype for part in found.segments):
+                return found
+    return formats.segment(data)
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 import msgspec
 from msgspec import json
 
-from farshore.core.digest import Digest
+from farshore.core.digest import Digest, Hasher
 from farshore.core.errors import FarshoreError, NotFound, Unavailable
 from farshore.hub import moments
-from farshore.hub.builder import Base, Job, Result
+from farshore.hub.builder import Base, Beside, Job, Result
 from farshore.hub.database import Database
 from farshore.hub.records import patches
 from farshore.hub.records.patches import Patch, Place
@@ -43,6 +43,9 @@ ROUTES = 4
 PLACES = 4096
 """Most places in versions that are looked at for the files a device holds."""
 
+MODELS = 4
+"""Most models of a version that are looked at for what a file of external data beside them holds."""
+
 KEPT = 64
 """Most patches to one file that are remembered."""
 
@@ -50,6 +53,11 @@ QUEUED, QUEUED_FOR_ONE = 1000, 8
 """Most patches to be built at one time, in all and to one file."""
 
 SETTLED = 10_000
+"""Most answers that are remembered."""
+
+DOUBT_EVERY = 60.0
+"""Seconds between two looks at one patch that devices find wrong."""
+
 FORESEEN = 4
 """Versions on most devices, from which patches are built when a deployment appears."""
 
@@ -77,6 +85,7 @@ class Builds:
         self._lock = threading.Lock()
         self._running: dict[Key, Future[None]] = {}
         self._settled: dict[Key, None] = {}
+        self._doubted: dict[Digest, float] = {}
         self._children: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
@@ -136,6 +145,36 @@ class Builds:
             targets = patches.forget_object(tx, digest)
         with self._lock:
             self._settled = {key: None for key in self._settled if key[0] not in targets}
+
+    def doubt(self, digest: Digest) -> None:
+        """A device says that it got wrong bytes: if this is a patch and the store's copy has gone bad, it is built again.
+
+        Looking costs a read of the object, so it is done once in a while, however many devices ask.
+        """
+        with self._database.reading() as tx:
+            if not patches.is_kept(tx, digest):
+                return
+        now = self._clock()
+        with self._lock:
+            if now - self._doubted.get(digest, -DOUBT_EVERY) < DOUBT_EVERY:
+                return
+            self._doubted.pop(digest, None)
+            self._doubted[digest] = now
+            while len(self._doubted) > SETTLED:
+                self._doubted.pop(next(iter(self._doubted)))
+        hasher = Hasher()
+        try:
+            for piece in self._registry.objects.chunks(digest):
+                hasher.update(piece)
+        except NotFound:
+            pass
+        except Unavailable as error:
+            log.warning("patch %s cannot be looked at for now: %s", digest, error.message)
+            return
+        if hasher.digest() != digest:
+            log.warning("the store's copy of patch %s is damaged: it is built again when it is asked for", digest)
+            self._registry.objects.remove(digest)
+            self.lost(digest)
 
     def close(self) -> None:
         """End what is being built; it will be asked for again."""
@@ -208,12 +247,22 @@ class Builds:
     def _build(
         self, target: Digest, bases: tuple[Digest, ...], near: int, known: tuple[tuple[Digest, ...], ...], out: Path
     ) -> Result:
-        objects, spool = self._registry.objects, self._registry.spool
+        with self._database.reading() as tx:
+            named = patches.beside(tx, [target, *bases], MODELS)
         with ExitStack() as stack:
-            paths = [str(stack.enter_context(objects.local(one, spool))) for one in (target, *bases)]
+            paths: dict[Digest, str] = {}
+            for digest in (target, *bases, *(model for _, models in named.values() for model in models)):
+                if digest not in paths:
+                    local = self._registry.objects.local(digest, self._registry.spool)
+                    paths[digest] = str(stack.enter_context(local))
+            besides = {
+                digest: Beside(location, tuple(paths[model] for model in models))
+                for digest, (location, models) in named.items()
+            }
             job = Job(
-                target=paths[0],
-                candidates=tuple(Base(*pair) for pair in zip(bases, paths[1:], strict=True)),
+                target=paths[target],
+                beside=besides.get(target),
+                candidates=tuple(Base(one, paths[one], besides.get(one)) for one in bases),
                 near=near,
                 known=known,
                 level=self._settings.patch_level,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from farshore import delta, formats
@@ -20,6 +20,9 @@ from farshore.store.views import view
 
 MAX_TENSORS = 2000
 """Tensors named in an answer; the counts are of all."""
+
+MOST_DECODED = 32 << 20
+"""Bytes of a model file up to which a patch to it is applied to see what each tensor costs: some seconds at the most."""
 
 
 def compare(
@@ -90,12 +93,18 @@ def _patch(
     rows = builds.routes(Digest(new.model.digest), [old.model.digest])
     if not rows or rows[0].digest is None:
         return None
-    with registry.objects.local(rows[0].digest, registry.spool) as path:
-        shares = costs(delta.info(view(path)), segments)
+    bases = rows[0].bases if new.model.size <= MOST_DECODED else None
+    with ExitStack() as stack:
+        path, *held = (
+            stack.enter_context(registry.objects.local(one, registry.spool)) for one in (rows[0].digest, *(bases or ()))
+        )
+        about = delta.info(view(path), None if bases is None else [view(base) for base in held])
+        shares = costs(about, segments)
     return {
         "size": rows[0].size,
         "whole": new.model.size,
         "based": bool(rows[0].bases),
+        "exact": about.exact,
         "tensors": {name: size for name, size in shares.items() if name},
         "rest": shares.get("", 0),
     }

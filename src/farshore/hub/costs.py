@@ -13,8 +13,6 @@ from farshore.formats import SegmentMap
 def costs(patch: PatchInfo, segments: SegmentMap) -> dict[str, int]:
     """Bytes by tensor; "" for all bytes that are no tensor's. In sum the patch, rounded.
 
-    A frame's bytes are known exactly; among the tensors in one frame they are shared out by length.
-
     Args:
         patch: what it says of itself.
         segments: of the file that it makes.
@@ -23,12 +21,11 @@ def costs(patch: PatchInfo, segments: SegmentMap) -> dict[str, int]:
     starts = [one.offset for one in segments.segments]
     shares: defaultdict[str, float] = defaultdict(float)
     for frame in patch.frames:
-        rate = frame.size / max(frame.target_bytes, 1)
         for part in frame.parts:
-            end = part.offset + part.length
+            end, rate = part.offset + part.length, part.cost / part.length
             first = max(bisect_right(starts, part.offset) - 1, 0)
             for one in islice(segments.segments, first, bisect_left(starts, end)):
                 inside = min(end, one.offset + one.length) - max(part.offset, one.offset)
                 shares[one.name if one.dtype else ""] += rate * max(inside, 0)
-    shares[""] += patch.size - sum(frame.size for frame in patch.frames)
+    shares[""] += patch.size - sum(shares.values())
     return {name: round(share) for name, share in shares.items()}

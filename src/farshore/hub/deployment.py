@@ -3,15 +3,19 @@
 For every model the matching deployment with the highest priority wins; among equals the newest. An operator's own
 ``models`` entry in the twin wins over all deployments, and holds the device there; an entry that says only ``retry`` is
 added to what the deployments say, so that trying again holds nothing.
+
+A deployment whose version is being rolled out gives it to devices that have it already and to those that an open wave takes
+in; the others get the version before it, or, where there was none, what the next deployment says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from farshore.core import twin
+from farshore.hub.rollout import NOTHING, Rollout, wave_of
 from farshore.hub.selector import Selector
 
 
@@ -27,6 +31,8 @@ class Rule:
         digest: of the version's manifest.
         priority: higher wins.
         serial: grows with every deployment made; breaks ties.
+        rollout: by which the version reaches devices; None when it holds for all.
+        before: number and digest of the version that the others keep; None if there was none.
 
     """
 
@@ -37,27 +43,81 @@ class Rule:
     digest: str
     priority: int
     serial: int
+    rollout: Rollout | None = None
+    before: tuple[int, str] | None = None
 
 
-def winners(rules: Iterable[Rule], device: str, tags: Mapping[str, Any]) -> dict[str, Rule]:
-    """The rule that holds for each model on a device.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a rule gives a device.
+
+    Attributes:
+        rule: which.
+        version: number.
+        digest: of the manifest.
+        wave: of the rollout that takes the device in with this; None otherwise.
+        trial: what the version's trial must show; None for nothing but to live.
+
+    """
+
+    rule: Rule
+    version: int
+    digest: str
+    wave: int | None = None
+    trial: Mapping[str, Any] | None = None
+
+
+def _nobody(_rollout: str) -> Sequence[int]:
+    raise AssertionError("rules without rollouts ask for no tally")
+
+
+def winners(
+    rules: Iterable[Rule],
+    device: str,
+    tags: Mapping[str, Any],
+    told: Mapping[str, Mapping[str, Any]] | None = None,
+    admitted: Callable[[str], Sequence[int]] = _nobody,
+    reported: Mapping[str, Any] = NOTHING,
+) -> dict[str, Choice]:
+    """What holds for each model on a device.
 
     Args:
         rules: all of them, in any order.
         device: its id.
         tags: its tags.
+        told: what its desired section says so far, by model.
+        admitted: devices that a rollout has taken in, by wave; asked for by the rollout's id, only where it matters.
+        reported: its reported section.
 
     """
-    best: dict[str, Rule] = {}
-    for rule in rules:
-        held = best.get(rule.model)
-        better = held is None or (rule.priority, rule.serial) > (held.priority, held.serial)
-        if better and rule.selector.matches(device, tags):
-            best[rule.model] = rule
+    best: dict[str, Choice] = {}
+    for rule in sorted(rules, key=lambda one: (one.priority, one.serial), reverse=True):
+        if rule.model not in best and rule.selector.matches(device, tags, reported):
+            choice = _choose(rule, device, tags, (told or {}).get(rule.model), admitted, reported)
+            if choice is not None:
+                best[rule.model] = choice
     return best
 
 
-def effective(manual: Mapping[str, Any], won: Mapping[str, Rule]) -> dict[str, Any]:
+def _choose(
+    rule: Rule,
+    device: str,
+    tags: Mapping[str, Any],
+    told: Mapping[str, Any] | None,
+    admitted: Callable[[str], Sequence[int]],
+    reported: Mapping[str, Any],
+) -> Choice | None:
+    if told is not None and told.get("digest") == rule.digest:  # and what its trial must show stays as it was told
+        return Choice(rule, rule.version, rule.digest, trial=told.get("trial"))
+    if rule.rollout is None:
+        return Choice(rule, rule.version, rule.digest)
+    wave = wave_of(rule.rollout, device, tags, admitted, reported)
+    if wave is not None:
+        return Choice(rule, rule.version, rule.digest, wave, rule.rollout.gate.conditions())
+    return None if rule.before is None else Choice(rule, *rule.before)
+
+
+def effective(manual: Mapping[str, Any], won: Mapping[str, Choice]) -> dict[str, Any]:
     """The values of a device's desired section.
 
     Args:
@@ -66,7 +126,8 @@ def effective(manual: Mapping[str, Any], won: Mapping[str, Rule]) -> dict[str, A
 
     """
     models: dict[str, Any] = {
-        twin.key_of(rule.model): {"version": rule.version, "digest": rule.digest} for rule in won.values()
+        twin.key_of(model): {"version": one.version, "digest": one.digest} | ({"trial": one.trial} if one.trial else {})
+        for model, one in won.items()
     }
     for key, entry in manual.get("models", {}).items():
         if not retries(entry):

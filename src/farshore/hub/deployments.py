@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from farshore.core.errors import NotFound
+from farshore.core.errors import Conflict, Invalid, NotFound
 from farshore.core.manifest import check_name
 from farshore.hub import auth, moments, refs, selector
 from farshore.hub.database import Database
-from farshore.hub.records import changes, deployments, devices
+from farshore.hub.director import Director
+from farshore.hub.records import changes, deployments, devices, rollouts
 from farshore.hub.records.deployments import Deployment
+from farshore.hub.rollout import ENDED
 
 
 class Deployments:
@@ -17,12 +19,14 @@ class Deployments:
 
     Args:
         database: open.
+        director: sees to it that devices will take what they are told to run.
         clock: tells the time.
 
     """
 
-    def __init__(self, database: Database, clock: moments.Clock) -> None:
+    def __init__(self, database: Database, director: Director, clock: moments.Clock) -> None:
         self._database = database
+        self._director = director
         self._clock = clock
 
     def every(self) -> list[Deployment]:
@@ -55,12 +59,14 @@ class Deployments:
         Raises:
             Invalid: name, selector or ref malformed.
             NotFound: no such version.
+            Conflict: the version's publisher does not stand for it any more; or a rollout is changing the deployment.
 
         """
         key, now = check_name(key or f"d-{auth.make_id()}"), self._clock()
         selector.parse(where)
-        with self._database.writing() as tx:
+        with self._director.writing() as tx:
             old, version = deployments.one(tx, key), refs.resolve(tx, ref)
+            check_settled(tx, old)
             row = Deployment(
                 serial=old.serial if old else 0,
                 id=key,
@@ -72,25 +78,31 @@ class Deployments:
                 priority=priority,
                 created=old.created if old else now,
                 changed=now,
+                version_id=version.id,
             )
             if old is None:
-                deployments.add(tx, row, version.id)
+                deployments.add(tx, row)
             else:
-                deployments.change(tx, row, version.id)
-            _changed(tx, "deployment.changed" if old else "deployment.created", key, now)
-            return _existing(tx, key), old is None
+                deployments.change(tx, row)
+            made = _existing(tx, key)
+            changed(tx, "deployment.changed" if old else "deployment.created", key, now, old, made)
+            self._director.settle(tx, version)
+            return made, old is None
 
     def remove(self, key: str) -> None:
         """Delete a deployment: on each device the next one of lower priority holds from its next sync on.
 
         Raises:
             NotFound: there is none.
+            Conflict: a rollout is changing it.
 
         """
         with self._database.writing() as tx:
+            held = deployments.one(tx, key)
+            check_settled(tx, held)
             if not deployments.remove(tx, key):
                 raise NotFound(f"no deployment {key!r}")
-            _changed(tx, "deployment.removed", key, self._clock())
+            changed(tx, "deployment.removed", key, self._clock(), held)
 
 
 def _existing(tx: Connection, key: str) -> Deployment:
@@ -100,6 +112,35 @@ def _existing(tx: Connection, key: str) -> Deployment:
     return found
 
 
-def _changed(tx: Connection, kind: str, key: str, now: float) -> None:
+def check_settled(tx: Connection, row: Deployment | None) -> None:
+    """Pass if no rollout is changing the deployment.
+
+    Raises:
+        Conflict: one is.
+
+    """
+    rolling = None if row is None or row.rollout is None else rollouts.by_serial(tx, row.rollout)
+    if row is not None and rolling is not None and rolling.now.state not in ENDED:
+        raise Conflict(f"rollout {rolling.now.id} is changing deployment {row.id}: abort it or roll it back first")
+
+
+def check_same(row: Deployment, model: str, where: str) -> None:
+    """Pass if a rollout of ``model`` to ``where`` can be the deployment's.
+
+    Raises:
+        Conflict: it is of another model.
+        Invalid: it has another selector.
+
+    """
+    if row.model != model:
+        raise Conflict(f"deployment {row.id} is of model {row.model}, not {model}: choose another deployment")
+    if where and where != row.selector:
+        raise Invalid(f"deployment {row.id} has the selector {row.selector}: leave --to away, or name a new deployment")
+
+
+def changed(
+    tx: Connection, kind: str, key: str, now: float, before: Deployment | None = None, after: Deployment | None = None
+) -> None:
+    """Note a change of what runs where: compiled rules are out of date from now on."""
     changes.bump(tx, changes.RULES)
-    changes.add(tx, kind, key, now)
+    changes.add(tx, kind, key, now, before=before, after=after)

@@ -6,8 +6,11 @@ Nothing is written for a device when a deployment changes; its twin is written w
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,11 +19,15 @@ from sqlalchemy import Connection
 from farshore.core import twin, wire
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Denied, Invalid, NotFound, TooLarge, Unauthenticated
-from farshore.hub import auth, deployment, moments, selector, twins
+from farshore.hub import auth, deployment, ledger, moments, rollouts, selector, standing, twins, why
 from farshore.hub.database import Database
-from farshore.hub.deployment import Rule
+from farshore.hub.deployment import Choice, Rule
+from farshore.hub.director import Director
 from farshore.hub.records import changes, deployments, devices, models
+from farshore.hub.records import rollouts as rollout_rows
+from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.devices import Device, Twin
+from farshore.hub.why import Reason
 
 log = logging.getLogger(__name__)
 PAGE = 500
@@ -33,17 +40,31 @@ class Stale(Conflict):
     status = 412
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a sync comes to: the device's twin, and whether its desired section is news to the device."""
+
+    twin: Twin
+    news: bool
+
+
 class Fleet:
     """All devices.
 
     Args:
         database: open.
+        director: sees to it that devices will take what they are told to run.
         clock: tells the time.
+
+    Attributes:
+        moved: called, from any thread, when what devices said has changed what runs where.
 
     """
 
-    def __init__(self, database: Database, clock: moments.Clock) -> None:
+    def __init__(self, database: Database, director: Director, clock: moments.Clock) -> None:
+        self.moved: Callable[[], None] = lambda: None
         self._database = database
+        self._director = director
         self._clock = clock
         self._rules: tuple[int, list[Rule]] = (-1, [])
         self._seen: dict[str, float] = {}
@@ -55,16 +76,14 @@ class Fleet:
         """The device with this credential.
 
         Raises:
-            Unauthenticated: there is none (any more).
+            Unauthenticated: there is none (any more), or it has expired.
+            Denied: the device may not speak.
 
         """
         with self._database.reading() as tx:
-            device = devices.by_credential(tx, auth.hashed(credential))
-        if device is None:
-            raise Unauthenticated("unknown credential: enrol this device")
-        return device
+            return standing.bearer_of(tx, auth.hashed(credential), self._clock())
 
-    def sync(self, credential: str, request: wire.SyncRequest) -> tuple[str, dict[str, Any] | None]:
+    def sync(self, credential: str, request: wire.SyncRequest) -> Told:
         """A device's sync: take its report, tell it its desired section if that is not what it has seen.
 
         Without news this is one indexed read and no write.
@@ -73,24 +92,24 @@ class Fleet:
             credential: the device's secret.
             request: what it says.
 
-        Returns:
-            the device's id, and the desired section with ``$version``, or None if it has it.
-
         Raises:
-            Unauthenticated: no such device.
+            Unauthenticated: no such device, or its credential has expired.
+            Denied: the device may not speak.
             Invalid, TooLarge: the report breaks a rule; nothing was taken.
 
         """
         with self._database.reading() as tx:
-            row = devices.twin_by_credential(tx, auth.hashed(credential))
-            if row is None:
-                raise Unauthenticated("unknown credential: enrol this device")
-            stale = self._wanted(tx, row) != row.desired.values
+            found = devices.twin_by_credential(tx, auth.hashed(credential))
+            if found is None:
+                raise Unauthenticated("unknown credential: renew it, or enrol this device")
+            row = found[0]
+            standing.check(found[1], self._clock())
+            stale = self._wanted(tx, row)[0] != row.desired.values or request.seen > row.desired.version
         with self._seen_lock:
             self._seen[row.device] = self._clock()
         if stale or request.reported:
-            row = self._update(row.device, request.reported or {})
-        return row.device, None if row.desired.version == request.seen else twin.wire(row.desired)
+            row = self._update(row.device, request.reported or {}, request.seen)
+        return Told(row, news=row.desired.version != request.seen)
 
     def check_wants_version(self, device: str, manifest: Digest) -> None:
         """Pass if the device's desired names the version with this manifest digest.
@@ -114,9 +133,18 @@ class Fleet:
             if not devices.needs_file(tx, device, digest):
                 raise Denied(f"{digest} belongs to nothing that is desired on {device}: sync first")
 
-    def exists(self, device: str) -> bool:
+    def check_may_fetch(self, device: str) -> None:
+        """Pass if a device may use the tickets that it got.
+
+        Raises:
+            Denied: it was deleted, or may not speak.
+
+        """
         with self._database.reading() as tx:
-            return devices.one(tx, device) is not None
+            found = devices.standing(tx, device)
+        if found is None:
+            raise Denied("the device of this ticket was deleted")
+        standing.admit(found)
 
     # -- what operators ask ----------------------------------------------------------------------------------------
 
@@ -151,7 +179,9 @@ class Fleet:
         while len(found) < limit:
             with self._database.reading() as tx:
                 page = devices.page(tx, after, PAGE)
-            found += [(self._fresh(one), row) for one, row in page if chosen.matches(one.id, row.tags)]
+            found += [
+                (self._fresh(one), row) for one, row in page if chosen.matches(one.id, row.tags, row.reported.values)
+            ]
             if len(page) < PAGE:
                 break
             after = page[-1][0].id
@@ -165,9 +195,11 @@ class Fleet:
 
         """
         with self._database.writing() as tx:
+            held = devices.standing(tx, device)
+            rollouts.leave(tx, device)
             if not devices.remove(tx, device):
                 raise _no_device(device)
-            changes.add(tx, "device.removed", device, self._clock())
+            changes.add(tx, "device.removed", device, self._clock(), before=held)
 
     def twin(self, device: str) -> Twin:
         """A device's twin, resolved now.
@@ -180,7 +212,7 @@ class Fleet:
             row = devices.twin(tx, device)
             if row is None:
                 raise _no_device(device)
-            stale = self._wanted(tx, row) != row.desired.values
+            stale = self._wanted(tx, row)[0] != row.desired.values
         return self._update(device, {}) if stale else row
 
     def change_twin(self, device: str, document: dict[str, Any], etag: str | None, *, replace: bool) -> Twin:
@@ -203,7 +235,7 @@ class Fleet:
         if not isinstance(properties, dict):
             raise Invalid("twin: properties must be an object")
         tags, desired = _section(document, "tags"), _section(properties, "desired")
-        with self._database.writing() as tx:
+        with self._director.writing() as tx:
             row = devices.twin(tx, device)
             if row is None:
                 raise _no_device(device)
@@ -213,14 +245,56 @@ class Fleet:
             if tags is not None:
                 changed = twins.with_tags(changed, tags, replace=replace)
             if desired is not None:
+                desired = twins.by_hand(row, desired, self._wanted(tx, row)[0])
                 changed = twins.with_desired(changed, desired, moments.text(now), replace=replace)
-                _check_known(tx, changed.manual)
+                self._check_known(tx, row.manual, changed.manual)
             changed = self._settled(tx, changed, now, told=row.desired.version)
             changed = msgspec.structs.replace(changed, version=row.version + 1)
             _index(tx, changed)
             devices.write_twin(tx, changed)
-            changes.add(tx, "twin.desired", device, now)
+            before, after = ([one.tags, one.manual] for one in (row, changed))
+            changes.add(tx, "twin.desired", device, now, before=before, after=after)
         return changed
+
+    def why(self, device: str, model: str, interval: float) -> list[Reason]:
+        """Why a device is on the version of a model that it is on; see :mod:`.why`.
+
+        Args:
+            device: its id.
+            model: name.
+            interval: seconds between two syncs of a device that waits.
+
+        Raises:
+            NotFound: no such device.
+
+        """
+        known, row = self.device(device)
+        with self._database.reading() as tx:
+            _, won = self._wanted(tx, row)
+            rules = self._ruled(tx, row)  # once: other threads may read newer ones meanwhile
+            settled = [dataclasses.replace(rule, rollout=None) for rule in rules]
+            best = deployment.winners(settled, device, row.tags, reported=row.reported.values).get(model)
+            rule = None if best is None else next(one for one in rules if one.id == best.rule.id)
+            rolling = None if rule is None or rule.rollout is None else rollout_rows.one(tx, rule.rollout.id)
+            tallies = [] if rolling is None else rollout_rows.tally(tx, rolling.serial, len(rolling.now.waves))
+            found = devices.standing(tx, device)
+        told = row.desired.values.get("models", {}).get(twin.key_of(model), {})
+        standing_ = "it was deleted" if found is None else found.state + (f": {found.reason}" if found.reason else "")
+        return why.chain(
+            why.Case(
+                device=device,
+                model=model,
+                rule=rule,
+                choice=won.get(model),
+                manual=row.manual.get("models", {}).get(twin.key_of(model)),
+                told=told.get("version"),
+                said=wire.reported_models(row.reported.values).get(model),
+                seen=None if known.seen is None else max(self._clock() - known.seen, 0.0),
+                interval=interval,
+                standing=standing_,
+                tallies=tallies,
+            )
+        )
 
     # -- the feed and the books ------------------------------------------------------------------------------------
 
@@ -240,35 +314,62 @@ class Fleet:
         seen = self._seen.get(device.id)
         return device if seen is None else msgspec.structs.replace(device, seen=seen)
 
-    def _update(self, device: str, report: dict[str, Any]) -> Twin:
-        """Resolve desired, take a report; write only what is new."""
+    def _update(self, device: str, report: dict[str, Any], seen: int = 0) -> Twin:
+        """Resolve desired, take a report; write only what is new.
+
+        A hub that was restored from a backup meets devices that have ``seen`` more than it remembers to have said. They do not
+        go back, so it goes on above.
+        """
         with self._database.writing() as tx:
             row = devices.twin(tx, device)
             if row is None:
                 raise Unauthenticated("this device was deleted: enrol it anew")
             now = self._clock()
-            changed = self._reported(tx, self._settled(tx, row, now, told=row.desired.version), report, now)
+            # What it says now is about what it was told before: no rollout that only now takes it in may count that.
+            changed, moved = self._reported(tx, row, report, now)
+            changed = self._settled(tx, changed, now, told=max(row.desired.version, seen))
+            if seen > changed.desired.version:
+                section = msgspec.structs.replace(changed.desired, version=seen + 1)
+                changed = msgspec.structs.replace(changed, desired=section)
             if changed.desired != row.desired:
                 changed = msgspec.structs.replace(changed, version=row.version + 1)
                 _index(tx, changed)
                 changes.add(tx, "twin.desired", device, now)
             if changed != row:
                 devices.write_twin(tx, changed)
-            return changed
+        if moved:
+            self.moved()
+        return changed
 
-    def _wanted(self, tx: Connection, row: Twin) -> dict[str, Any]:
+    def _check_known(self, tx: Connection, before: dict[str, Any], manual: dict[str, Any]) -> None:
+        known = wire.desired_models(deployment.pins(before))
+        for model, wanted in wire.desired_models(deployment.pins(manual)).items():
+            found = models.by_digest(tx, wanted.digest)
+            if found is None or (found.model, found.number) != (model, wanted.version):
+                raise Invalid(f"desired.models: there is no version {wanted.version} of {model!r} with {wanted.digest}")
+            if known.get(model) != wanted:
+                self._director.settle(tx, found)
+
+    def _wanted(self, tx: Connection, row: Twin) -> tuple[dict[str, Any], dict[str, Choice]]:
+        """What desired should say, and which deployments made it so."""
+        rules = self._ruled(tx, row)
+        named = row.desired.values.get("models", {})
+        told = {twin.name_of(key): one for key, one in named.items()}
+        won = deployment.winners(rules, row.device, row.tags, told, rollouts.admitted(tx), row.reported.values)
+        return deployment.effective(row.manual, won), won
+
+    def _ruled(self, tx: Connection, row: Twin) -> list[Rule]:
+        """The deployments, compiled: those that hold for ``row``, which was read in ``tx``."""
         count, rules = self._rules
         if count != row.rules:
-            rules = [
-                Rule(one.id, selector.parse(one.selector), one.model, one.version, one.digest, one.priority, one.serial)
-                for one in deployments.every(tx)
-            ]
+            rules = [_rule(tx, one) for one in deployments.every(tx)]
             self._rules = (row.rules, rules)
-        return deployment.effective(row.manual, deployment.winners(rules, row.device, row.tags))
+        return rules
 
     def _settled(self, tx: Connection, row: Twin, now: float, *, told: int) -> Twin:
         """``row`` with desired as it should be, its ``$version`` one above ``told`` if anything changed."""
-        difference = twin.difference(row.desired.values, self._wanted(tx, row))
+        wanted, won = self._wanted(tx, row)
+        difference = twin.difference(row.desired.values, wanted)
         if not difference:
             return row
         base = msgspec.structs.replace(row.desired, version=told)
@@ -277,20 +378,45 @@ class Fleet:
         except TooLarge:
             log.warning("%s: deployments make its desired section too large; it keeps the old one", row.device)
             return row
+        models = wanted.get("models", {})
+        given = [one for name, one in won.items() if models.get(twin.key_of(name), {}).get("digest") == one.digest]
+        rollouts.admit(tx, row.device, given, now)
         return msgspec.structs.replace(row, desired=section)
 
-    def _reported(self, tx: Connection, row: Twin, report: dict[str, Any], now: float) -> Twin:
+    def _reported(self, tx: Connection, row: Twin, report: dict[str, Any], now: float) -> tuple[Twin, bool]:
+        """``row`` with a report taken, and whether that moved a rollout."""
         section = twin.patch(row.reported, report, moments.text(now), limit=twin.MAX_REPORTED)
         if not twin.difference(row.reported.values, section.values):
-            return row  # said before: a repeated report costs no write
+            return row, False  # said before: a repeated report costs no write
         held: dict[tuple[str, str], str] = {}
-        for model, state in wire.reported_models(section.values).items():
+        said = wire.reported_models(section.values)
+        for model, state in said.items():
             for role, found in zip(REPORTED, (state.current, state.previous, state.target), strict=True):
                 if found is not None:
                     held[model, role] = found.digest
         devices.hold(tx, row.device, REPORTED, held)
         changes.add(tx, "twin.reported", row.device, now)
-        return msgspec.structs.replace(row, reported=section)
+        ledger.enter(tx, row.device, row.tags, wire.reported_models(row.reported.values), said, now)
+        moved = rollouts.hear(tx, row.device, said, now)
+        return msgspec.structs.replace(row, reported=section), moved
+
+
+def _rule(tx: Connection, row: Deployment) -> Rule:
+    rolling = None if row.rollout is None else rollout_rows.by_serial(tx, row.rollout)
+    before = None
+    if rolling is not None and rolling.before is not None and rolling.before_digest is not None:
+        before = (rolling.before, rolling.before_digest)
+    return Rule(
+        id=row.id,
+        selector=selector.parse(row.selector),
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        priority=row.priority,
+        serial=row.serial,
+        rollout=None if rolling is None else rolling.now,
+        before=before,
+    )
 
 
 def _index(tx: Connection, row: Twin) -> None:
@@ -300,13 +426,6 @@ def _index(tx: Connection, row: Twin) -> None:
         (model, devices.PINNED): one.digest for model, one in wire.desired_models(deployment.pins(row.manual)).items()
     }
     devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held)
-
-
-def _check_known(tx: Connection, manual: dict[str, Any]) -> None:
-    for model, wanted in wire.desired_models(deployment.pins(manual)).items():
-        found = models.by_digest(tx, wanted.digest)
-        if found is None or (found.model, found.number) != (model, wanted.version):
-            raise Invalid(f"desired.models: there is no version {wanted.version} of {model!r} with {wanted.digest}")
 
 
 def _no_device(device: str) -> NotFound:

@@ -15,21 +15,31 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 
 from farshore.core.errors import Conflict, Invalid
-from farshore.core.trust import SigningKey
-from farshore.hub import moments
+from farshore.core.invitation import Invitation
+from farshore.hub import authority, moments
+from farshore.hub.authority import Authority
 from farshore.hub.bells import Bells
 from farshore.hub.builds import Builds
+from farshore.hub.challenges import Challenges
 from farshore.hub.database import Database
 from farshore.hub.deployments import Deployments
+from farshore.hub.director import Director
 from farshore.hub.enrolment import Enrolments
 from farshore.hub.fleet import Fleet
+from farshore.hub.issuer import Issuer
+from farshore.hub.ledger import Ledger
 from farshore.hub.operators import Operators
-from farshore.hub.records import changes, models
+from farshore.hub.plans import Plans
+from farshore.hub.provenance import Provenance
+from farshore.hub.records import changes
 from farshore.hub.registry import Registry
+from farshore.hub.rollouts import Rollouts
 from farshore.hub.settings import Settings
+from farshore.hub.standing import Standings
 from farshore.hub.tickets import Tickets
 from farshore.store import files
 from farshore.store.objects import Objects
+from farshore.trust.metadata import pin_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,17 +78,29 @@ class Hub:
             spool = data / "spool"
             files.make_folder(spool, mode=0o700)
             files.sweep(spool)
-            self.tickets = Tickets(_secret(data / "tickets.key"), settings.ticket_seconds)
+            secret = _secret(data / "tickets.key")
+            self.tickets = Tickets(secret, settings.ticket_seconds)
+            self.authority: Authority | None = None
+            self.renew_certificate()
             self.database = Database(settings.database_url)
             self.database.migrate()
-            key = self._signing_key(data / "signing.key")
-            self.registry = Registry(self.database, Objects.open(settings.store_url), key, spool, clock)
-            self.fleet = Fleet(self.database, clock)
-            self.deployments = Deployments(self.database, clock)
-            self.enrolments = Enrolments(self.database, clock)
+            self.director = Director(self.database, data / "keys", clock)
+            self.registry = Registry(self.database, Objects.open(settings.store_url), self.director, spool, clock)
+            self.fleet = Fleet(self.database, self.director, clock)
+            self.deployments = Deployments(self.database, self.director, clock)
+            self.rollouts = Rollouts(self.database, self.director, clock)
+            self.ledger = Ledger(self.database)
+            self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)
+            self.standings = Standings(self.database, clock, Challenges(secret), settings.bearer_seconds)
             self.operators = Operators(self.database, clock)
-            self.operators.settle_admin(data / ADMIN)
+            self.issuer = _issuer(settings, clock)
+            if settings.development:
+                self.operators.settle_development(data / ADMIN)
+            else:
+                self.operators.end_development(data / ADMIN)
+            self.provenance = Provenance(settings.believed, required=settings.require_signature)
             self.builds = Builds(self.database, self.registry, settings, clock)
+            self.plans = Plans(self.database, self.registry, self.builds)
         except BaseException:
             os.close(self._lock)
             raise
@@ -88,10 +110,25 @@ class Hub:
         self._swept = 0.0
         self._closed = False
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Public keys that sign manifests."""
-        return (str(self.registry.key.public),)
+    def renew_certificate(self) -> None:
+        """Settle the hub's own authority and certificate, if it is its own authority."""
+        if self.settings.own_authority:
+            folder = self.settings.data.absolute() / "tls"
+            self.authority = authority.settle(folder, self.settings.reached_by, self.clock())
+
+    def certificate_is_due(self) -> bool:
+        """Whether the hub's own certificate should be made anew."""
+        return self.authority is not None and self.clock() >= self.authority.renew
+
+    def invitation(self, secret: str) -> str:
+        """What an operator hands to a device: the token's secret, and the pins by which the device knows this hub."""
+        return str(
+            Invitation(secret, ca=self.authority.pin if self.authority else "", root=pin_of(self.director.roots()[-1]))
+        )
+
+    def setup_link(self, secret: str) -> str:
+        """The address by which an operator chooses a password. The secret stands behind ``#``: no log of addresses has it."""
+        return f"{self.settings.url}/setup#{Invitation(secret, ca=self.authority.pin if self.authority else '')}"
 
     async def threads(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run short blocking work, a few reads and writes of the database, beside the event loop."""
@@ -108,15 +145,11 @@ class Hub:
             self._long_limiter = CapacityLimiter(LONG_THREADS)
         return await anyio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._long_limiter)
 
-    def _signing_key(self, path: Path) -> SigningKey:
-        with self.database.reading() as tx:
-            signed = models.any_version(tx)
-        if signed and not path.exists():
-            raise Invalid(f"{path} is missing, and devices believe no other key: restore it from a backup")
-        return SigningKey(_secret(path))
-
     def tidy(self) -> None:
-        """What is done now and then: collect unused blobs, forget old tokens and old lines of the feed."""
+        """What is done now and then: sign anew what would expire, collect unused blobs, forget old tokens and old lines of the
+        feed.
+        """
+        self.director.renew()
         self.registry.collect()
         if self.clock() - self._swept >= SWEEP_SECONDS:
             self._swept = self.clock()
@@ -124,6 +157,7 @@ class Hub:
         with self.database.writing() as tx:
             self.enrolments.forget(tx, self.clock() - ENROLMENTS_KEPT)
             changes.prune(tx, CHANGES_KEPT)
+            self.rollouts.forget(tx, self.clock())
 
     def close(self) -> None:
         """Write down what is only in memory, and let go of the data folder. Safe to call twice."""
@@ -136,6 +170,13 @@ class Hub:
         finally:
             self.database.close()
             os.close(self._lock)
+
+
+def _issuer(settings: Settings, clock: moments.Clock) -> Issuer | None:
+    if not settings.oidc_issuer:
+        return None
+    secret = Path(settings.oidc_client_secret_file) if settings.oidc_client_secret_file else None
+    return Issuer(settings.oidc_issuer, settings.oidc_client_id, secret, f"{settings.url}/login/oidc/back", clock)
 
 
 def _alone(path: Path) -> int:

@@ -37,8 +37,9 @@ from farshore.core.manifest import (
 from farshore.formats import ModelInfo, Overrides, Recognition
 from farshore.formats.overrides import FILE as TOML
 from farshore.hub import archive, refs
+from farshore.hub.provenance import Provenance
 from farshore.hub.records.models import Version
-from farshore.hub.registry import About, Registry
+from farshore.hub.registry import About, Draft, Registry
 
 MAX_FILES = 1024
 MAX_VARIANTS = 64
@@ -126,15 +127,17 @@ class Part:
     size: int
 
 
-def content_of(registry: Registry, asked: Push, *, limit: int) -> tuple[Content, list[str]]:
+def content_of(registry: Registry, asked: Push, provenance: Provenance, *, limit: int) -> tuple[Content, list[str]]:
     """What a push amounts to, and why its files were read as they were, one line each.
 
     Args:
         registry: holds the blobs; gets those that come out of a ZIP or are made here.
         asked: the push.
+        provenance: verifies a signature bundle among the files.
         limit: most bytes of all files together.
 
     Raises:
+        Corrupt, Denied: a signature bundle does not fit, or is missing and required.
         Invalid: a file cannot be read as what it must be, or an option is missing or wrong; the message names it.
         TooLarge: too many files or bytes.
         NotFound: a blob was not uploaded.
@@ -142,24 +145,34 @@ def content_of(registry: Registry, asked: Push, *, limit: int) -> tuple[Content,
 
     """
     parts = _parts(registry, asked, limit)
+    pushed = {part.path: part.digest for part in parts.values()}
+    signature = provenance.verify(pushed, registry.objects, registry.spool)
+    if signature is not None:
+        del parts[signature.bundle]  # it has done its work: devices go by the manifest
     toml = _toml(registry, asked, parts)
     overrides = formats.overrides(toml)
     cases = [documents.convert(case, Case, what=f"{TOML}: acceptance") for case in overrides.acceptance]
     cases += asked.acceptance
     reader = _Reader(registry, parts, overrides)
     acceptance = tuple(reader.case(case) for case in cases)
-    variants = reader.variants({case.picture.path for case in acceptance})
-    return Content(variants, acceptance), reader.notes
+    content = Content(reader.variants({case.picture.path for case in acceptance}), acceptance)
+    if signature is not None:
+        used = {file.path for variant in content.variants for file in variant.files if file.role != "other"}
+        signature.check_names(used & pushed.keys())  # labels may have been made here
+        reader.notes.append(str(signature))
+    return content, reader.notes
 
 
-def push(registry: Registry, name: str, asked: Push, *, limit: int) -> tuple[Version, bool]:
+def push(
+    registry: Registry, name: str, asked: Push, provenance: Provenance, *, limit: int
+) -> tuple[Version | Draft, bool]:
     """Make the next version of model ``name``, unless one has this content already.
 
     Returns:
-        the version, and whether it was there already.
+        the version, and whether it was there already; or a draft, where its publisher has to sign first.
 
     Raises:
-        Invalid, TooLarge, NotFound, Unavailable: as :func:`content_of`; also for a bad name, alias, parent or property.
+        Invalid, TooLarge, NotFound, Unavailable, Corrupt, Denied: as :func:`content_of`; also for a bad name, alias, parent or property.
 
     """
     check_name(name)
@@ -169,7 +182,7 @@ def push(registry: Registry, name: str, asked: Push, *, limit: int) -> tuple[Ver
     if len(documents.canonical(asked.properties)) > MAX_PROPERTIES:
         raise TooLarge(f"properties: more than {MAX_PROPERTIES} bytes")
     came_from = _lineage(registry, asked)
-    content, notes = content_of(registry, asked, limit=limit)
+    content, notes = content_of(registry, asked, provenance, limit=limit)
     about = About(asked.description, asked.tags, asked.properties, came_from, notes)
     return registry.add_version(name, content, about, asked.alias)
 

@@ -8,6 +8,7 @@ which are swept later.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,25 @@ from sqlalchemy import Connection
 
 from farshore.core import digest as digests
 from farshore.core import manifest as manifests
-from farshore.core import trust
 from farshore.core.digest import Digest
-from farshore.core.errors import Conflict, Invalid, NotFound
+from farshore.core.errors import Conflict, Denied, Invalid, NotFound
 from farshore.core.manifest import Content, File, Manifest, check_name
 from farshore.hub import moments, refs
 from farshore.hub.database import Database
-from farshore.hub.records import blobs, changes, deployments, devices, models, patches
+from farshore.hub.director import Director
+from farshore.hub.records import blobs, changes, deployments, devices, models, patches, rollouts
 from farshore.hub.records.models import Model, Version
 from farshore.store import files
 from farshore.store.objects import Objects
+from farshore.trust.releases import Release
+from farshore.trust.repository import same_payload
 
 MAX_TAGS = 64
 ORPHAN_SECONDS = 24 * 3600
 """How long an uploaded blob may wait for the version that it was uploaded for."""
 
 STRIPES = 64
+MAX_DRAFTS = 64
 COLLECTED = 1000
 _RUNS = (devices.CURRENT, devices.PREVIOUS, devices.PINNED)
 
@@ -46,27 +50,51 @@ class About(Struct, frozen=True):
     notes: list[str] = []
 
 
+class Draft(Struct, frozen=True):
+    """A version that its publisher has yet to sign.
+
+    Attributes:
+        model: name.
+        number: that it will have.
+        digest: of the manifest.
+        payload: the manifest's bytes.
+        role: the publisher's role with it, unsigned.
+        content, about, alias: as they were pushed.
+
+    """
+
+    model: str
+    number: int
+    digest: Digest
+    payload: bytes
+    role: bytes
+    content: Content
+    about: About
+    alias: str
+
+
 class Registry:
     """All models.
 
     Args:
         database: open.
         objects: where bytes are kept.
-        key: signs manifests.
+        director: keeps what publishers sign.
         spool: folder for uploads under way.
         clock: tells the time.
 
     """
 
     def __init__(
-        self, database: Database, objects: Objects, key: trust.SigningKey, spool: Path, clock: moments.Clock
+        self, database: Database, objects: Objects, director: Director, spool: Path, clock: moments.Clock
     ) -> None:
         self._database = database
         self.objects = objects
-        self.key = key
+        self.director = director
         self.spool = spool
         self._clock = clock
         self._stripes = [threading.Lock() for _ in range(STRIPES)]
+        self._drafts: OrderedDict[Digest, Draft] = OrderedDict()
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 
@@ -111,7 +139,7 @@ class Registry:
             files.write_atomic(path, data, mode=0o600)
             self.add_blob(digest, path, len(data))
         finally:
-            path.unlink(missing_ok=True)
+            files.discard(path)
         return digest
 
     def claim(self, wanted: list[Digest]) -> dict[Digest, int]:
@@ -163,7 +191,7 @@ class Registry:
 
     # -- versions --------------------------------------------------------------------------------------------------
 
-    def add_version(self, name: str, content: Content, about: About, alias: str) -> tuple[Version, bool]:
+    def add_version(self, name: str, content: Content, about: About, alias: str) -> tuple[Version | Draft, bool]:
         """The next version of a model; the first push of a name makes the model.
 
         Args:
@@ -173,7 +201,8 @@ class Registry:
             alias: name to point at it; "" for none.
 
         Returns:
-            the version, and whether its content was there already (then no version was made).
+            the version, and whether its content was there already (then no version was made); or the draft of it, which its
+            publisher has to sign (:meth:`publish`).
 
         Raises:
             Invalid: bad name or alias, or the content breaks a rule of manifests.
@@ -183,15 +212,47 @@ class Registry:
         check_name(name)
         now = self._clock()
         with self._database.writing() as tx:
-            model = models.model(tx, name) or models.add_model(tx, name, now)
-            found = models.by_content(tx, model.id, manifests.content_digest(content))
-            existing = found is not None
-            if found is None:
-                found = self._sealed(tx, model, content, about)
-                changes.add(tx, "version.created", f"{name}@{found.number}", now)
-            if alias:
-                self._point(tx, model, alias, found, now)
-        return found, existing
+            model = models.model(tx, name)
+            found = None if model is None else models.by_content(tx, model.id, manifests.content_digest(content))
+            if found is not None and model is not None and self.director.lists(tx, found):
+                if alias:
+                    self._point(tx, model, alias, found, now)
+                return found, True
+            draft = self._draft(tx, name, found, content, about, alias)
+            if self.director.development:
+                version = self._published(tx, draft, self.director.sign_role(tx, name, draft.role))
+        if self.director.development:
+            self.director.changed()
+            return version, found is not None
+        self._drafts[draft.digest] = draft
+        while len(self._drafts) > MAX_DRAFTS:
+            self._drafts.popitem(last=False)
+        return draft, False
+
+    def publish(self, name: str, digest: Digest, role: bytes) -> Version:
+        """Make a draft a version, with its publisher's signature.
+
+        Args:
+            name: of the model.
+            digest: of the draft's manifest.
+            role: the draft's role, signed.
+
+        Raises:
+            NotFound: no such draft (any more): push again.
+            Conflict: another version was published meanwhile: push again.
+            Denied: not signed by the model's publisher, or not what was drafted.
+
+        """
+        draft = self._drafts.get(digest)
+        if draft is None or draft.model != check_name(name):
+            raise NotFound(f"no draft of {name} with digest {digest}: push again")
+        if not same_payload(role, draft.role):
+            raise Denied(f"{name}: the signed role is not the one that was drafted")
+        with self._database.writing() as tx:
+            version = self._published(tx, draft, role)
+        self.director.changed()
+        self._drafts.pop(digest, None)
+        return version
 
     def find(self, name: str, which: str) -> Version:
         """The version with a number or alias; "" for the newest not archived.
@@ -222,21 +283,20 @@ class Registry:
             NotFound: deleted meanwhile.
 
         """
-        envelope = self.envelope(Digest(version.digest))
-        return manifests.decode(trust.unseal(envelope, {self.key.public.id: self.key.public}))
+        return manifests.decode(self.payload(Digest(version.digest)))
 
-    def envelope(self, digest: Digest) -> bytes:
-        """The signed manifest with this digest.
+    def payload(self, digest: Digest) -> bytes:
+        """The bytes of the manifest with this digest.
 
         Raises:
             NotFound: there is none.
 
         """
         with self._database.reading() as tx:
-            envelope = models.envelope(tx, digest)
-        if envelope is None:
+            payload = models.manifest(tx, digest)
+        if payload is None:
             raise NotFound(f"no version with digest {digest}")
-        return envelope
+        return payload
 
     def files(self, version: Version) -> list[File]:
         """All files of a version, by path."""
@@ -275,7 +335,10 @@ class Registry:
                 merged_tags(found.tags, tags),
                 found.archived if archived is None else archived,
             )
-            changes.add(tx, "version.changed", f"{name}@{found.number}", self._clock())
+            after = refs.find(tx, name, str(found.number))
+            changes.add(
+                tx, "version.changed", f"{name}@{found.number}", self._clock(), before=_said(found), after=_said(after)
+            )
 
     def remove(self, name: str, which: str) -> None:
         """Delete a version; its number is never given again.
@@ -292,7 +355,7 @@ class Registry:
             parts = models.version_files(tx, found.id)
             models.remove_version(tx, found.id)
             blobs.touch(tx, [part.digest for part in parts], 0.0)  # free for collection at once
-            changes.add(tx, "version.removed", f"{name}@{found.number}", self._clock())
+            changes.add(tx, "version.removed", f"{name}@{found.number}", self._clock(), before=found.digest)
         self.collect()
 
     # -- models ----------------------------------------------------------------------------------------------------
@@ -331,7 +394,7 @@ class Registry:
                 old.description if description is None else description,
                 merged_tags(old.tags, tags),
             )
-            changes.add(tx, "model.changed", name, self._clock())
+            changes.add(tx, "model.changed", name, self._clock(), before=_told(old), after=_told(_existing(tx, name)))
 
     def set_alias(self, name: str, alias: str, which: str) -> Version:
         """Point an alias at a version, moving it if it points elsewhere.
@@ -353,44 +416,92 @@ class Registry:
 
         """
         with self._database.writing() as tx:
-            if not models.remove_alias(tx, _existing(tx, name).id, alias):
+            model = _existing(tx, name)
+            held = models.aliased(tx, model.id, alias)
+            if not models.remove_alias(tx, model.id, alias):
                 raise NotFound(f"model {name!r} has no alias {alias!r}")
-            changes.add(tx, "alias.removed", f"{name}@{alias}", self._clock())
+            changes.add(tx, "alias.removed", f"{name}@{alias}", self._clock(), before=held)
+
+    def redraft(self, name: str) -> bytes:
+        """The role of a model's publisher as it would be now, unsigned.
+
+        Raises:
+            NotFound: no such model.
+
+        """
+        with self._database.reading() as tx:
+            _existing(tx, name)
+            return self.director.draft(tx, name, {})
 
     def _stripe(self, digest: Digest) -> threading.Lock:
         return self._stripes[int(digests.hex_of(digest)[:8], 16) % STRIPES]
 
-    def _sealed(self, tx: Connection, model: Model, content: Content, about: About) -> Version:
-        number = models.next_number(tx, model.id)
-        manifest = Manifest(model.name, number, content)
-        data = manifests.encode(manifest)
+    def _draft(
+        self, tx: Connection, name: str, found: Version | None, content: Content, about: About, alias: str
+    ) -> Draft:
+        """The next version; or ``found``, a version of old that its publisher is to stand for again."""
+        model = models.model(tx, name)
+        number = found.number if found is not None else 1 if model is None else model.last + 1
+        payload = manifests.encode(Manifest(name, number, content))
+        digest = digests.of(payload)
+        role = self.director.draft(tx, name, {number: Release(digest, len(payload))})
+        return Draft(name, number, digest, payload, role, content, about, alias)
+
+    def _published(self, tx: Connection, draft: Draft, role: bytes) -> Version:
+        """Write a draft down as a version, with the role that lists it."""
+        content, now = draft.content, self._clock()
+        model = models.model(tx, draft.model) or models.add_model(tx, draft.model, now)
+        known = models.by_digest(tx, draft.digest)
+        if known is not None:
+            self.director.publish(tx, model.name, role)
+            if draft.alias:
+                self._point(tx, model, draft.alias, known, now)
+            return known
+        if models.next_number(tx, model.id) != draft.number:
+            raise Conflict(f"{draft.model}: another version was published meanwhile; push again")
         parts = {file.path: file for variant in content.variants for file in variant.files}
         parts |= {case.picture.path: case.picture for case in content.acceptance}
-        known = blobs.sizes(tx, [part.digest for part in parts.values()])
+        sizes = blobs.sizes(tx, [part.digest for part in parts.values()])
         for part in parts.values():
-            if known.get(part.digest) != part.size:
+            if sizes.get(part.digest) != part.size:
                 raise NotFound(f"no blob {part.digest} of {part.size} bytes for {part.path!r}: upload it again")
         row = Version(
             id=0,
             model=model.name,
-            number=number,
-            digest=digests.of(data),
+            number=draft.number,
+            digest=draft.digest,
             content=manifests.content_digest(content),
             size=sum({part.digest: part.size for part in parts.values()}.values()),
-            description=about.description,
-            tags=about.tags,
-            properties=about.properties,
-            lineage=about.lineage,
-            notes=about.notes,
+            description=draft.about.description,
+            tags=draft.about.tags,
+            properties=draft.about.properties,
+            lineage=draft.about.lineage,
+            notes=draft.about.notes,
             archived=False,
-            created=self._clock(),
+            created=now,
         )
-        models.add_version(tx, model.id, row, trust.seal(data, [self.key]), parts)
-        return refs.find(tx, model.name, str(number))
+        models.add_version(tx, model.id, row, draft.payload, parts)
+        self.director.publish(tx, model.name, role)
+        found = refs.find(tx, model.name, str(draft.number))
+        changes.add(tx, "version.created", f"{model.name}@{found.number}", now, after=found.digest)
+        if draft.alias:
+            self._point(tx, model, draft.alias, found, now)
+        return found
 
     def _point(self, tx: Connection, model: Model, alias: str, version: Version, now: float) -> None:
+        held = models.aliased(tx, model.id, alias)
         models.set_alias(tx, model.id, refs.check_alias(alias), version.id, now)
-        changes.add(tx, "alias.set", f"{model.name}@{alias}", now)
+        changes.add(tx, "alias.set", f"{model.name}@{alias}", now, before=held, after=version.digest)
+
+
+def _said(version: Version) -> list[Any]:
+    """What may be changed about a version."""
+    return [version.description, version.tags, version.archived]
+
+
+def _told(model: Model) -> list[Any]:
+    """What may be changed about a model."""
+    return [model.title, model.description, model.tags]
 
 
 def merged_tags(old: dict[str, str], change: dict[str, str | None]) -> dict[str, str]:
@@ -422,6 +533,9 @@ def _refuse_in_use(tx: Connection, version: Version) -> None:
     naming = deployments.naming(tx, version.id, 4)
     if naming:
         raise Conflict(f"{ref} stays: deployment {_few(naming)} names it; change or remove that first")
+    rolling = rollouts.naming(tx, version.id, 4)
+    if rolling:
+        raise Conflict(f"{ref} stays: rollout {_few(rolling)} brings or replaces it; end that first")
     holders = devices.holders(tx, version.digest, _RUNS, 4)
     if holders:
         raise Conflict(f"{ref} stays: device {_few(holders)} runs it, keeps it for going back, or is told to run it")

@@ -1,4 +1,4 @@
-"""Selectors: conditions over a device's id and tags, in Azure IoT Hub's target-condition syntax.
+"""Selectors: conditions over a device's id, tags and reports, in Azure IoT Hub's target-condition syntax.
 
 ::
 
@@ -8,7 +8,8 @@
     inverted   = "NOT" inverted | "(" either ")" | "*" | comparison
     comparison = operand [("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") operand | ("IN" | "NIN") list]
     list       = "[" literal {"," literal} "]"
-    operand    = literal | "deviceId" | "tags" "." name {"." name}
+    operand    = literal | "deviceId" | root "." name {"." name}
+    root       = "tags" | "reported" | "properties" "." "reported"
     name       = word | "[[" any text without "]]" "]]"
     literal    = 'text, '' for a quote' | number | "true" | "false" | "null"
 
@@ -23,6 +24,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from farshore.core.errors import Invalid
@@ -41,9 +43,20 @@ class Selector:
     text: str
     _root: Node
 
-    def matches(self, device: str, tags: Mapping[str, Any]) -> bool:
-        """Whether the condition is true (not merely undefined) for a device with this id and these tags."""
-        return _truth(self._root, {"deviceId": device, "tags": tags}) is True
+    def matches(self, device: str, tags: Mapping[str, Any], reported: Mapping[str, Any] = MappingProxyType({})) -> bool:
+        """Whether the condition is true (not merely undefined) for a device with this id, these tags and this reported section."""
+        return _truth(self._root, {"deviceId": device, "tags": tags, "reported": reported}) is True
+
+    @property
+    def fleet(self) -> str:
+        """The fleet outside of which this can select no device, because it says so: ``tags.fleet = 'north' AND (…)``; "" if none."""
+        terms = self._root.terms if isinstance(self._root, And) else (self._root,)
+        for term in terms:
+            if isinstance(term, Comparison) and term.symbol == "=" and term.left == Property(("tags", "fleet")):
+                value = term.right.value if isinstance(term.right, Literal) else None
+                if isinstance(value, str):
+                    return value
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,7 @@ _TOKEN = re.compile(
     r"|(?P<word>[^\W\d]\w*)"
     r"|(?P<sign><>|!=|<=|>=|[=<>()\],.*]|\[(?!\[)))"
 )
+_PROPERTIES = "use deviceId, tags.<name> or reported.<name>"
 _COMPARISONS = {"=", "!=", "<>", "<", "<=", ">", ">="}
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _KEYWORDS = {"and", "or", "not", "in", "nin", *_CONSTANTS}
@@ -180,8 +194,8 @@ class _Parser:
 
     def _property(self) -> Property:
         root, column = self._token, self._column
-        if root not in {"deviceId", "tags"}:
-            self._fail(f"unknown property {root!r}: use deviceId or tags.<name>")
+        if root not in {"deviceId", "tags", "reported", "properties"}:
+            self._fail(f"unknown property {root!r}: {_PROPERTIES}")
         self._advance()
         path = [root]
         while self._sign("."):
@@ -192,9 +206,11 @@ class _Parser:
             else:
                 self._fail("expected a name after '.'")
             self._advance()
-        if (root == "tags") != (len(path) > 1):
+        if path[:2] == ["properties", "reported"]:
+            path = path[1:]  # Azure's longer name
+        if path[0] == "properties" or (root != "deviceId") != (len(path) > 1):
             self._column = column
-            self._fail("use deviceId or tags.<name>")
+            self._fail(_PROPERTIES)
         return Property(tuple(path))
 
     def _literal(self) -> Any:

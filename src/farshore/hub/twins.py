@@ -8,8 +8,25 @@ from typing import Any
 import msgspec
 
 from farshore.core import documents, twin, wire
-from farshore.hub import deployment
+from farshore.hub import deployment, moments
 from farshore.hub.records.devices import Twin
+
+
+def new(device: str, tags: dict[str, Any], now: float) -> Twin:
+    """The twin that a device begins with."""
+    stamp = moments.text(now)
+    return Twin(device, 1, tags, {}, twin.empty(stamp, versioned=True), twin.empty(stamp), 0)
+
+
+def check_tags(tags: dict[str, Any]) -> None:
+    """Pass if a twin may begin with these.
+
+    Raises:
+        Invalid, TooLarge: it may not.
+
+    """
+    twin.check(tags, nulls=False)
+    twin.check_size(tags, twin.MAX_TAGS)
 
 
 def etag_of(row: Twin) -> str:
@@ -56,6 +73,34 @@ def with_desired(row: Twin, change: dict[str, Any], now: str, *, replace: bool) 
     alter = twin.replace if replace else twin.patch
     desired = alter(row.desired, change, now, limit=twin.MAX_DESIRED, versioned=True)
     return msgspec.structs.replace(row, manual=manual, desired=desired)
+
+
+def by_hand(row: Twin, change: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``change`` without models that only say what deployments say anyway: a twin that is read, changed and sent back whole holds
+    no model against later deployments. What was held before stays held. That it was read shows by its ``$version`` or
+    ``$metadata``; without them an operator means what stands there, and may well hold a device where it is.
+
+    Args:
+        row: before.
+        change: values or merge patch of desired.
+        given: the desired values that hold now, with deployments' models.
+
+    """
+    models, held = change.get("models"), row.manual.get("models", {})
+    if not isinstance(models, dict) or not {"$version", "$metadata"} & change.keys():
+        return change
+    told = [values.get("models", {}) for values in (given, row.desired.values)]
+    kept: dict[str, Any] = {}
+    for key, entry in models.items():
+        mine = held.get(key)
+        free = mine is None or deployment.retries(mine)
+        if free and isinstance(entry, dict) and any(entry == one.get(key) for one in told):
+            if mine is not None:
+                kept[key] = mine
+        else:
+            kept[key] = entry
+    rest = {key: value for key, value in change.items() if key != "models"}
+    return {**rest, "models": kept} if kept else rest
 
 
 def _check_models(manual: dict[str, Any]) -> None:

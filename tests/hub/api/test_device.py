@@ -1,19 +1,23 @@
+import json
+
 import pytest
+from tests.sim.devices import bearer_of, enrol_body, key_of
 
 from farshore.core import digest as digests
-from farshore.core import trust
 from farshore.core.wire import MAX_WAIT
+from farshore.trust.chain import Chain
+from farshore.trust.metadata import pin_of
 
-CREDENTIAL = "c" * 43
-OTHER = "o" * 43
+BEARER = "c" * 43
+ONE, OTHER = key_of("one"), key_of("other")
 
 
 @pytest.fixture
 def enrol(operator):
-    def ask(device="d", credential=CREDENTIAL, token=None, **more):
+    def ask(device="d", key=ONE, token=None, bearer=None, **more):
         token = token or operator.ask("POST", "/v1/enrolments", json=more).json()["token"]
-        body = {"token": token, "device": device, "credential": credential}
-        return operator.client.post("/device/v1/enrol", json=body), token
+        bearer = bearer or bearer_of(f"{device}-{key.public.id}")
+        return operator.client.post("/device/v1/enrol", json=enrol_body(device, token, key=key, bearer=bearer)), token
 
     return ask
 
@@ -28,10 +32,11 @@ def desired(operator, pushed):
     return device, operator.get("/v1/models/detector/versions/1")
 
 
-def test_enrolment_gives_the_keys_that_sign(operator, enrol):
+def test_enrolment_gives_the_line_of_roots(operator, enrol, hub):
     answer, _ = enrol()
-    assert answer.json() == {"device": "d", "keys": operator.get("/v1/hub")["keys"]}
-    assert trust.PublicKey.parse(answer.json()["keys"][0])
+    assert answer.json() == {"device": "d", "roots": operator.get("/v1/trust")["roots"]}
+    assert pin_of(hub.director.roots()[0]) == operator.get("/v1/hub")["root"]
+    assert Chain.begin(json.dumps(answer.json()["roots"][0]).encode()).root.version == 1
 
 
 def test_asking_again_after_a_lost_reply_gives_the_same(enrol, clock):
@@ -43,8 +48,8 @@ def test_asking_again_after_a_lost_reply_gives_the_same(enrol, clock):
 
 def test_a_token_is_for_one_device_only(enrol):
     _, token = enrol()
-    for device, credential in (("e", OTHER), ("d", OTHER), ("e", CREDENTIAL)):
-        answer, _ = enrol(device, credential, token=token)
+    for device, key in (("e", OTHER), ("d", OTHER), ("e", ONE)):
+        answer, _ = enrol(device, key, token=token)
         assert answer.status_code == 403
         assert "used already" in answer.json()["error"]["message"]
 
@@ -70,40 +75,42 @@ def test_a_fixed_id_and_tags(operator):
     assert operator.get("/v1/devices/turbine-7")["tags"] == {"site": "oslo"}
 
 
-def enrol_fixed(operator, credential=CREDENTIAL):
+def enrol_fixed(operator, bearer=BEARER, key=ONE):
     made = operator.ask("POST", "/v1/enrolments", json={"device": "turbine-7", "tags": {"site": "oslo"}}).json()
-    body = {"token": made["token"], "device": "wish", "credential": credential}
+    body = enrol_body("wish", made["token"], key=key, bearer=bearer)
     return operator.client.post("/device/v1/enrol", json=body), made["token"]
 
 
-def test_a_token_for_a_device_that_exists_renews_its_credential(operator):
+def test_a_token_for_a_device_that_exists_gives_it_a_new_key(operator):
     enrol_fixed(operator)
     operator.ask("PATCH", "/v1/devices/turbine-7/twin", json={"properties": {"desired": {"rate": 5}}})
-    enrol_fixed(operator, OTHER)
-    sync = lambda credential: operator.client.post(  # noqa: E731
-        "/device/v1/sync", json={}, headers={"Authorization": f"Bearer {credential}"}
+    enrol_fixed(operator, "n" * 43, OTHER)
+    sync = lambda bearer: operator.client.post(  # noqa: E731
+        "/device/v1/sync", json={}, headers={"Authorization": f"Bearer {bearer}"}
     )
-    assert sync(CREDENTIAL).status_code == 401
-    assert sync(OTHER).json()["desired"]["rate"] == 5
+    assert sync(BEARER).status_code == 401
+    assert sync("n" * 43).json()["desired"]["rate"] == 5
+    assert operator.get("/v1/devices/turbine-7")["key"] == str(OTHER.public)
 
 
-def test_a_name_or_credential_that_is_taken(enrol):
-    enrol()
+def test_a_name_a_key_or_a_bearer_that_is_taken(enrol):
+    enrol(bearer=BEARER)
     assert enrol("d", OTHER)[0].status_code == 409
-    assert enrol("e", CREDENTIAL)[0].status_code == 409
+    assert enrol("e", ONE)[0].status_code == 409
+    assert enrol("e", OTHER, bearer=BEARER)[0].status_code == 409
 
 
 def test_no_secret_is_kept_as_it_is(operator, enrol, settings):
-    _, token = enrol()
+    _, token = enrol(bearer=BEARER)
     admin = (settings.data / "admin.token").read_text().strip()
     for path in settings.data.rglob("hub.sqlite3*"):
         data = path.read_bytes()
-        for secret in (token, CREDENTIAL, admin):
+        for secret in (token, BEARER, admin):
             assert secret.encode() not in data
 
 
 def test_secret_files_are_for_their_owner_alone(client, settings):
-    for name in ("admin.token", "signing.key", "tickets.key"):
+    for name in ("admin.token", "keys/director.key", "keys/development/root.key", "tickets.key"):
         assert (settings.data / name).stat().st_mode & 0o777 == 0o600
     assert settings.data.stat().st_mode & 0o777 == 0o700
 
@@ -137,17 +144,15 @@ def test_too_many_that_wait_are_sent_home(operator_of):
     assert device.sync(seen=1, wait=60)["retry"] >= 48
 
 
-def test_the_envelope_of_what_is_desired(desired, operator):
+def test_the_manifest_of_what_is_desired(desired):
     device, version = desired
-    key = trust.PublicKey.parse(device.keys[0])
-    payload = trust.unseal(device.envelope(version["digest"]), {key.id: key})
-    assert digests.of(payload) == version["digest"]
+    assert digests.of(device.manifest(version["digest"])) == version["digest"]
 
 
 def test_nothing_but_what_is_desired(desired, operator, pushed, clock):
     device, version = desired
     other = pushed("other")
-    device.envelope(other["digest"], status=403)
+    device.manifest(other["digest"], status=403)
     file = operator.get("/v1/models/other/versions/1")["manifest"]["variants"][0]["files"][0]
     stray = operator.upload(b"nobody's")
     device.ticket(stray, status=403)
@@ -156,7 +161,7 @@ def test_nothing_but_what_is_desired(desired, operator, pushed, clock):
     operator.ask("DELETE", "/v1/deployments/prod")
     device.sync()
     device.ticket(file["digest"], status=403)
-    device.envelope(version["digest"], status=403)
+    device.manifest(version["digest"], status=403)
 
 
 def test_a_ticket_opens_its_object_by_ranges(desired, operator, make_onnx):

@@ -19,7 +19,7 @@ ROUTES = [
     ("GET", "/v1/changes"),
     ("POST", "/device/v1/sync"),
     ("POST", "/device/v1/tickets"),
-    ("GET", "/device/v1/envelopes/sha256:" + "0" * 64),
+    ("GET", "/device/v1/manifests/sha256:" + "0" * 64),
 ]
 
 

@@ -21,7 +21,7 @@ def tx(tmp_path):
 def add_device(tx):
     def add(name, **tags):
         row = devices.Twin(name, 1, tags, {}, twin.empty(NOW, versioned=True), twin.empty(NOW), 0)
-        devices.add(tx, row, f"hash-of-{name}", 5.0)
+        devices.add(tx, row, devices.Standing(f"key-of-{name}", credential=f"hash-of-{name}"), 5.0)
         return row
 
     return add

@@ -17,7 +17,7 @@ def test_only_what_is_unused_and_untouched_goes(tx):
         blobs.add(tx, digest, 1, 10.0)
     model = models.add_model(tx, "m", 1.0)
     row = models.Version(0, "m", 1, A, A, 1, "", {}, {}, {}, [], archived=False, created=1.0)
-    models.add_version(tx, model.id, row, b"envelope", {"net.onnx": File("net.onnx", A, 1)})
+    models.add_version(tx, model.id, row, b"manifest", {"net.onnx": File("net.onnx", A, 1)})
     blobs.touch(tx, [B], 30.0)
     assert blobs.unused(tx, 20.0, 10) == [C]
     assert blobs.unused(tx, 40.0, 1) in ([B], [C])

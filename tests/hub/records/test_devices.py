@@ -9,7 +9,8 @@ ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 def test_a_twin_comes_back_as_it_was_written(tx, add_device):
     row = add_device("d", site="oslo")
-    assert devices.twin(tx, "d") == devices.twin_by_credential(tx, "hash-of-d") == row
+    assert devices.twin(tx, "d") == row
+    assert devices.twin_by_credential(tx, "hash-of-d") == (row, devices.standing(tx, "d"))
     changed = msgspec.structs.replace(row, version=2, desired=twin.Section({"a": {"b": 1.5}}, {"$lastUpdated": "x"}, 7))
     devices.write_twin(tx, changed)
     assert devices.twin(tx, "d") == changed
@@ -19,11 +20,17 @@ def test_a_twin_comes_back_as_it_was_written(tx, add_device):
     assert devices.twin_by_credential(tx, "absent") is None
 
 
-def test_credentials(tx, add_device):
+def test_standings(tx, add_device):
     add_device("d")
-    assert devices.by_credential(tx, "hash-of-d") == "d"
-    devices.set_credential(tx, "d", "new")
-    assert (devices.credential(tx, "d"), devices.by_credential(tx, "hash-of-d")) == ("new", None)
+    held = devices.Standing("key-of-d", credential="hash-of-d")
+    assert devices.standing(tx, "d") == held and devices.standing(tx, "absent") is None
+    assert devices.by_credential(tx, "hash-of-d") == ("d", held)
+    assert (devices.by_key(tx, "key-of-d"), devices.by_key(tx, "absent")) == ("d", None)
+    changed = devices.Standing("key-of-d", devices.REVOKED, "stolen", 7, "new", 9.0)
+    devices.set_standing(tx, "d", changed)
+    assert devices.standing(tx, "d") == changed
+    assert (devices.by_credential(tx, "new"), devices.by_credential(tx, "hash-of-d")) == (("d", changed), None)
+    assert devices.one(tx, "d") == devices.Device("d", 5.0, None, "key-of-d", devices.REVOKED, "stolen")
 
 
 def test_what_a_device_holds_is_replaced_by_role(tx, add_device):
@@ -51,4 +58,4 @@ def test_pages_and_last_seen(tx, add_device):
     first = devices.page(tx, "", 2)
     assert [(one.id, one.seen, row.tags["label"]) for one, row in first] == [("a", 7.0, "a"), ("b", 8.0, "b")]
     assert [one.id for one, _ in devices.page(tx, "b", 2)] == ["c"]
-    assert devices.one(tx, "c") == devices.Device("c", 5.0, None)
+    assert devices.one(tx, "c") == devices.Device("c", 5.0, None, "key-of-c")

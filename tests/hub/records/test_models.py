@@ -15,7 +15,7 @@ def add_version(tx):
         number = models.next_number(tx, model.id)
         row = models.Version(0, model.name, number, digest, digest, 1, "", {}, {}, {}, [], archived=False, created=1.0)
         key = models.add_version(
-            tx, model.id, row, b"envelope of " + text, {"a.onnx": File("a.onnx", digest, len(text))}
+            tx, model.id, row, b"manifest of " + text, {"a.onnx": File("a.onnx", digest, len(text))}
         )
         return models.version(tx, model.name, number) if key else None
 
@@ -44,7 +44,7 @@ def test_ways_to_find_a_version(tx, add_version):
     assert models.version(tx, "m", 2).tags == {"k": "v"}
     assert [row.number for row in models.all_versions(tx, "m", 9, 9)] == [2, 1]
     assert models.version_counts(tx, ["m", "other"]) == {"m": (2, 1)}
-    assert models.envelope(tx, one.digest) == b"envelope of one"
+    assert models.manifest(tx, one.digest) == b"manifest of one"
     assert models.any_version(tx)
 
 
@@ -56,7 +56,7 @@ def test_references_hold(tx, add_version):
         models.remove_version(tx, one.id)
     assert models.remove_alias(tx, model.id, "champion")
     assert not models.remove_alias(tx, model.id, "champion")
-    deployments.add(tx, Deployment(0, "p", "*", "m@1", "m", 1, one.digest, 0, 1.0, 1.0), one.id)
+    deployments.add(tx, Deployment(0, "p", "*", "m@1", "m", 1, one.digest, 0, 1.0, 1.0, one.id))
     with pytest.raises(IntegrityError):
         models.remove_version(tx, one.id)
     assert deployments.naming(tx, one.id, 5) == ["p"]

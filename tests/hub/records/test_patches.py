@@ -4,8 +4,10 @@ import pytest
 from sqlalchemy import select
 
 from farshore.core import digest as digests
+from farshore.core.manifest import File
 from farshore.hub.database import Database
-from farshore.hub.records import blobs, patches
+from farshore.hub.records import blobs, models, patches
+from farshore.hub.records.models import Version
 from farshore.hub.records.patches import Patch
 from farshore.hub.records.tables import patch_bases
 
@@ -60,3 +62,15 @@ def test_the_oldest_are_pruned(tx):
     patches.prune(tx, C, 1)
     assert patches.to(tx, C, 10) == [row(C, B, digest=Q)]
     assert patches.to(tx, B, 10) == [row(B, A)]
+
+
+def test_external_data_knows_the_models_beside_it_in_its_newest_version(tx):
+    model = models.add_model(tx, "m", 1.0)
+    outside = File("net.data", A, 900, "external")
+    for number, parts in enumerate(
+        [(outside, File("old.onnx", B, 10)), (outside, File("large.onnx", P, 500), File("net.onnx", C, 10))], start=1
+    ):
+        row = Version(0, "m", number, f"sha256:{number:064}", f"sha256:{number:064}", 1, "", {}, {}, {}, [], False, 1.0)
+        models.add_version(tx, model.id, row, b"", {part.path: part for part in parts})
+    assert patches.beside(tx, [A, B, Q], 4) == {A: ("net.data", (C, P))}
+    assert patches.beside(tx, [A], 1) == {A: ("net.data", (C,))}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 import re
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 MAX_HEADERS = 16 << 10
 MAX_PATH = 2048
 MAX_QUERY = 8192
-COMPRESS_FROM = 400
+COMPRESSION_COSTS = 60
+"""Bytes of the headers that say so."""
 MAX_MESSAGE = 1000
 _LENGTH = re.compile(r"[0-9]{1,16}\Z")
 
@@ -176,7 +178,7 @@ async def read(request: Request, kind: type[T], *, what: str, limit: int = docum
 
 def reply(request: Request, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """``value`` as JSON, compressed if that is worth it and the caller can read it."""
-    return content(request, documents.canonical(value), "application/json", status, headers)
+    return content(request, documents.encode(value), "application/json", status, headers)
 
 
 def content(
@@ -184,9 +186,14 @@ def content(
 ) -> Response:
     """``data`` of media type ``kind``, compressed as :func:`reply` does."""
     extra = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
-    if len(data) >= COMPRESS_FROM and "gzip" in request.headers.get("accept-encoding", ""):
-        data = gzip.compress(data, 6, mtime=0)
-        extra |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    accepted = request.headers.get("accept-encoding", "")
+    if "deflate" in accepted or "gzip" in accepted:
+        name, packed = (
+            ("deflate", zlib.compress(data, 9)) if "deflate" in accepted else ("gzip", gzip.compress(data, 6, mtime=0))
+        )
+        if len(packed) + COMPRESSION_COSTS < len(data):
+            data = packed
+            extra |= {"Content-Encoding": name, "Vary": "Accept-Encoding"}
     return Response(data, status, extra, kind)
 
 

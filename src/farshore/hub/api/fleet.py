@@ -1,4 +1,4 @@
-"""The operator API's fleet: enrolment, devices, twins, deployments, tokens, the change feed."""
+"""The operator API's fleet: enrolment, devices, twins, deployments, the change feed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import farshore
-from farshore.hub import twins
-from farshore.hub.api import door, words
+from farshore.hub import selector, twins
+from farshore.hub.api import access, door, words
 from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
+from farshore.hub.records.access import Enrolment
 from farshore.hub.records.devices import Twin
+from farshore.trust.metadata import pin_of
 
 MAX_SERIAL = 1 << 53
 FEED = 1000
@@ -20,20 +22,26 @@ FEED = 1000
 
 async def info(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    return door.reply(request, words.HubInfo(farshore.__version__, hub.settings.url, hub.keys))
+    return door.reply(request, words.HubInfo(farshore.__version__, hub.settings.url, pin_of(hub.director.roots()[0])))
 
 
 async def create_enrolment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.NewEnrolment, what="enrolment")
-    seconds = asked.seconds or hub.settings.enrolment_seconds
-    row, token = await hub.threads(hub.enrolments.create, asked.device or "", asked.tags, seconds)
-    return door.reply(request, words.enrolment(row, token, hub.settings.url), 201)
+    seconds, caller = asked.seconds or hub.settings.enrolment_seconds, access.caller(request)
+    access.check_tags(caller, asked.tags)
+
+    def make() -> tuple[Enrolment, str]:
+        return hub.enrolments.create(caller, asked.device or "", asked.tags, seconds, approval=asked.approval)
+
+    row, token = await hub.threads(make)
+    return door.reply(request, words.enrolment(row, hub.invitation(token), hub.settings.url), 201)
 
 
 async def list_enrolments(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    return door.reply(request, [words.enrolment(row) for row in await hub.threads(hub.enrolments.every)])
+    caller, found = access.caller(request), await hub.threads(hub.enrolments.every)
+    return door.reply(request, [words.enrolment(row) for row in found if caller.may("operator", row.fleet)])
 
 
 async def delete_enrolment(request: Request) -> Response:
@@ -45,7 +53,8 @@ async def delete_enrolment(request: Request) -> Response:
 async def list_devices(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     limit, query = door.number(request, "limit", 100, 1, 1000), request.query_params
-    found = await hub.threads(hub.fleet.devices, query.get("where", ""), query.get("after", ""), limit)
+    where = access.within_fleets(access.caller(request), query.get("where", ""))
+    found = await hub.threads(hub.fleet.devices, where, query.get("after", ""), limit)
     items = [words.device(*one) for one in found]
     return door.reply(request, words.Devices(items, items[-1].id if len(items) == limit else None))
 
@@ -54,6 +63,29 @@ async def show_device(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     found = await hub.threads(hub.fleet.device, door.segment(request, "device"))
     return door.reply(request, words.device(*found))
+
+
+async def create_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, words.NewDevice, what="device")
+    access.check_tags(access.caller(request), asked.tags)
+    await hub.threads(hub.standings.announce, asked.id, asked.key, asked.tags)
+    return door.reply(request, words.device(*await hub.threads(hub.fleet.device, asked.id)), 201)
+
+
+async def approve_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    await hub.threads(hub.standings.approve, door.segment(request, "device"))
+    return await show_device(request)
+
+
+async def revoke_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device = door.segment(request, "device")
+    asked = await door.read(request, words.Reason, what="reason")
+    await hub.threads(hub.standings.revoke, device, asked.reason)
+    hub.bells.ring(device)
+    return await show_device(request)
 
 
 async def delete_device(request: Request) -> Response:
@@ -81,6 +113,7 @@ async def _change_twin(request: Request, *, replace: bool) -> Response:
     hub: Hub = request.app.state.hub
     device, etag = door.segment(request, "device"), request.headers.get("if-match")
     document = await door.read(request, dict[str, Any], what="twin")
+    access.check_twin(access.caller(request), document, replace=replace)
     row = await hub.threads(hub.fleet.change_twin, device, document, etag, replace=replace)
     hub.bells.ring(device)
     return _twin(request, row)
@@ -92,12 +125,15 @@ def _twin(request: Request, row: Twin) -> Response:
 
 async def list_deployments(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    return door.reply(request, [words.deployment(row) for row in await hub.threads(hub.deployments.every)])
+    caller, found = access.caller(request), await hub.threads(hub.deployments.every)
+    mine = [row for row in found if caller.may("viewer", selector.parse(row.selector).fleet)]
+    return door.reply(request, [words.deployment(row) for row in mine])
 
 
 async def create_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.NewDeployment, what="deployment")
+    await hub.threads(access.check_deployment, hub, access.caller(request), "", asked.selector, asked.model)
     row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority)
     await hub.threads(hub.builds.foresee, row.digest)
     hub.bells.ring_all()
@@ -108,6 +144,7 @@ async def put_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     key = door.segment(request, "deployment")
     asked = await door.read(request, words.NewDeployment, what="deployment")
+    await hub.threads(access.check_deployment, hub, access.caller(request), key, asked.selector, asked.model)
     row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority)
     await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
     hub.bells.ring_all()
@@ -125,23 +162,6 @@ async def delete_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     await hub.threads(hub.deployments.remove, door.segment(request, "deployment"))
     hub.bells.ring_all()
-    return Response(status_code=204)
-
-
-async def list_tokens(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    return door.reply(request, [words.token(row) for row in await hub.threads(hub.operators.every)])
-
-
-async def create_token(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    asked = await door.read(request, words.NewToken, what="token")
-    return door.reply(request, words.token(*await hub.threads(hub.operators.create, asked.name, asked.seconds)), 201)
-
-
-async def delete_token(request: Request) -> Response:
-    hub: Hub = request.app.state.hub
-    await hub.threads(hub.operators.revoke, door.segment(request, "token"))
     return Response(status_code=204)
 
 
@@ -177,6 +197,30 @@ ENDPOINTS = (
         query=(("where", "selector"), ("after", "id to begin after"), _LIMIT),
     ),
     Endpoint("GET", "/v1/devices/{device}", show_device, "A device", gives=words.Device),
+    Endpoint(
+        "POST",
+        "/v1/devices",
+        create_device,
+        "Announce a device by its public key",
+        takes=words.NewDevice,
+        gives=words.Device,
+        status=201,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/devices/{device}/approve",
+        approve_device,
+        "Let a device in that waits, is quarantined or revoked",
+        gives=words.Device,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/devices/{device}/revoke",
+        revoke_device,
+        "Keep a device out at once",
+        takes=words.Reason,
+        gives=words.Device,
+    ),
     Endpoint("DELETE", "/v1/devices/{device}", delete_device, "Delete a device; its credential ends", status=204),
     Endpoint("GET", _TWIN, show_twin, "A twin, with its etag", gives=dict[str, Any]),
     Endpoint(
@@ -208,17 +252,6 @@ ENDPOINTS = (
         gives=words.Deployment,
     ),
     Endpoint("DELETE", _DEPLOYMENT, delete_deployment, "Delete a deployment", status=204),
-    Endpoint("GET", "/v1/tokens", list_tokens, "Operators' tokens", gives=list[words.Token]),
-    Endpoint(
-        "POST",
-        "/v1/tokens",
-        create_token,
-        "A token for an operator",
-        takes=words.NewToken,
-        gives=words.Token,
-        status=201,
-    ),
-    Endpoint("DELETE", "/v1/tokens/{token}", delete_token, "Revoke a token", status=204),
     Endpoint(
         "GET",
         "/v1/changes",

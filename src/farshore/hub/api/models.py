@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from msgspec import Raw
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -13,11 +14,13 @@ from farshore.core import digest as digests
 from farshore.core.digest import Digest, Hasher
 from farshore.core.errors import Corrupt, Invalid, Unavailable
 from farshore.hub import comparison, ingest
-from farshore.hub.api import door, ranges, words
+from farshore.hub.api import access, door, ranges, words
 from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
 from farshore.hub.ingest import Push
 from farshore.hub.records import models as records
+from farshore.hub.registry import Draft
+from farshore.hub.roles import EVERY
 from farshore.store import files
 
 MAX_PUSH = 4 << 20
@@ -31,6 +34,10 @@ NO_NUMBER = (1 << 31) - 1
 async def has_blob(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     digest = digests.parse(door.segment(request, "digest"))
+    caller = access.caller(request)
+    if request.method != "HEAD":
+        caller.need("viewer", EVERY)  # a digest is no permission to read: whose file it is, only versions tell
+    await hub.threads(access.check_held, hub, caller, [digest])
     return await ranges.send(request, hub.registry.objects, digest, await hub.threads(hub.registry.blob_size, digest))
 
 
@@ -53,8 +60,9 @@ async def put_blob(request: Request) -> Response:
         if found.digest() != digest:
             raise Corrupt(f"the bytes are {found.digest()}, not {digest}: send them again")
         await hub.long_work(hub.registry.add_blob, digest, path, found.size)
+        await hub.threads(access.note_upload, hub, access.caller(request), digest)
     finally:
-        path.unlink(missing_ok=True)
+        files.discard(path)
     return door.reply(request, {"digest": digest, "size": wanted}, 201)
 
 
@@ -86,22 +94,41 @@ async def push(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     name = door.segment(request, "name")
     asked = await door.read(request, Push, what="push", limit=MAX_PUSH)
+    caller = access.caller(request)
 
-    def make() -> tuple[words.Version, bool]:
-        found, existing = ingest.push(hub.registry, name, asked, limit=hub.settings.max_version)
+    def make() -> tuple[words.Version | words.Draft, int]:
+        access.check_held(hub, caller, [Digest(file.digest) for file in asked.files])
+        if asked.parent:
+            caller.need_model(asked.parent.partition("@")[0])
+        found, existing = ingest.push(hub.registry, name, asked, hub.provenance, limit=hub.settings.max_version)
+        if isinstance(found, Draft):
+            return words.Draft(found.model, found.number, found.digest, Raw(found.payload), Raw(found.role)), 202
         _, aliases = hub.registry.model(found.model)
-        return words.version(found, aliases, existing=existing), existing
+        return words.version(found, aliases, existing=existing), 200 if existing else 201
 
-    made, existing = await hub.long_work(make)
-    return door.reply(request, made, 200 if existing else 201)
+    made, status = await hub.long_work(make)
+    return door.reply(request, made, status)
+
+
+async def publish(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, words.SignedRole, what="signed role", limit=MAX_PUSH)
+    name, digest = door.segment(request, "name"), digests.parse(door.segment(request, "digest"))
+
+    def make() -> words.Version:
+        found = hub.registry.publish(name, digest, bytes(asked.role))
+        return words.version(found, hub.registry.model(name)[1])
+
+    return door.reply(request, await hub.threads(make), 201)
 
 
 async def list_models(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     limit = door.number(request, "limit", 100, 1, 1000)
     found = await hub.threads(hub.registry.models, request.query_params.get("after", ""), limit)
-    items = [words.model(*one) for one in found]
-    return door.reply(request, words.Models(items, items[-1].name if len(items) == limit else None))
+    items, caller = [words.model(*one) for one in found], access.caller(request)
+    mine = [item for item in items if caller.may_read_model(item.name)]
+    return door.reply(request, words.Models(mine, items[-1].name if len(items) == limit else None))
 
 
 async def show_model(request: Request) -> Response:
@@ -163,13 +190,13 @@ async def list_patches(request: Request) -> Response:
     return door.reply(request, [words.patch(*one) for one in found])
 
 
-async def envelope(request: Request) -> Response:
+async def manifest(request: Request) -> Response:
     hub: Hub = request.app.state.hub
 
     def find() -> bytes:
-        return hub.registry.envelope(Digest(_find(hub, request).digest))
+        return hub.registry.payload(Digest(_find(hub, request).digest))
 
-    return door.content(request, await hub.threads(find), "application/vnd.dsse.envelope.v1+json")
+    return door.content(request, await hub.threads(find), "application/vnd.farshore.manifest+json")
 
 
 async def file(request: Request) -> Response:
@@ -239,8 +266,17 @@ ENDPOINTS = (
         "POST",
         "/v1/models/{name}/versions",
         push,
-        "Push: the next version (201), or the one with the same content (200)",
+        "Push: the next version (201), the one with the same content (200), or a draft to be signed (202)",
         takes=Push,
+        gives=words.Version,
+        status=201,
+    ),
+    Endpoint(
+        "PUT",
+        "/v1/models/{name}/drafts/{digest}",
+        publish,
+        "Publish a draft with its publisher's signature",
+        takes=words.SignedRole,
         gives=words.Version,
         status=201,
     ),
@@ -254,7 +290,7 @@ ENDPOINTS = (
         gives=words.FullVersion,
     ),
     Endpoint("DELETE", _ONE, delete_version, "Delete a version that nothing needs", status=204),
-    Endpoint("GET", f"{_ONE}/envelope", envelope, "Its signed manifest", gives=bytes),
+    Endpoint("GET", f"{_ONE}/manifest", manifest, "Its manifest, as its publisher signed for it", gives=bytes),
     Endpoint("GET", f"{_ONE}/patches", list_patches, "Patches to its files", gives=list[words.Patch]),
     Endpoint("GET", f"{_ONE}/files/{{path}}", file, "One of its files, whole or one range", gives=bytes),
     Endpoint(

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 import farshore
-from farshore.core.errors import BY_CODE
+from farshore.core.errors import BY_CODE, NotFound
 from farshore.hub.api import door
 from farshore.hub.api.door import Endpoint
 
@@ -158,7 +158,17 @@ async def docs(request: Request) -> Response:
     return HTMLResponse(request.app.state.pages.docs, headers=headers)
 
 
+async def ca(request: Request) -> Response:
+    found = request.app.state.hub.authority
+    if found is None:
+        raise NotFound(
+            "this hub is no certificate authority: its certificate is from elsewhere, or it speaks plain HTTP"
+        )
+    return door.content(request, found.pem, "application/x-pem-file")
+
+
 ENDPOINTS = (
+    Endpoint("GET", "/ca.pem", ca, "The hub's own certificate authority", "anyone", gives=bytes),
     Endpoint("GET", "/healthz", health, "Whether the hub lives", "anyone", gives=dict[str, bool]),
     Endpoint("GET", "/openapi.json", openapi, "This API, for programs", "anyone", gives=dict[str, Any]),
     Endpoint("GET", "/docs", docs, "This API, for people", "anyone", gives=bytes),

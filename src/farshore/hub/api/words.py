@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from farshore.core.manifest import Content, Name, Short
+from farshore.core.wire import KeyText
 from farshore.hub import moments
 from farshore.hub.enrolment import MAX_SECONDS
 from farshore.hub.ingest import Text, Value
@@ -31,6 +32,37 @@ class Version(Struct, frozen=True, omit_defaults=True):
     description: str = ""
     tags: dict[str, str] = {}
     aliases: tuple[str, ...] = ()
+
+
+class Draft(Struct, frozen=True):
+    """A version that its publisher has yet to sign: ``role`` is what to sign, ``manifest`` what that stands for."""
+
+    model: str
+    version: int
+    digest: str
+    manifest: Raw
+    role: Raw
+
+
+class SignedRole(Struct, frozen=True, forbid_unknown_fields=True):
+    """Attributes: ``role`` of a draft, with the publisher's signatures."""
+
+    role: Raw
+
+
+class Trust(Struct, frozen=True):
+    """All signed metadata; ``online`` are the hub's own public keys by role, the next ones while they are being changed."""
+
+    development: bool
+    online: dict[str, str]
+    roots: list[Raw]
+    documents: dict[str, Raw]
+
+
+class TrustChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """Documents signed offline, by role: the next root, targets, publishers' roles; taken all or none."""
+
+    documents: Annotated[dict[Annotated[str, Meta(max_length=128)], Raw], Meta(max_length=100_000)] = {}
 
 
 class FullVersion(Version, frozen=True, omit_defaults=True):
@@ -123,11 +155,14 @@ class Difference(Struct, frozen=True):
 
 
 class NewEnrolment(Struct, frozen=True, forbid_unknown_fields=True):
-    """A one-time token to make; ``device`` fixes the id, ``tags`` are the new twin's, ``seconds`` its life."""
+    """A one-time token to make; ``device`` fixes the id, ``tags`` are the new twin's, ``seconds`` its life; with ``approval`` the
+    device has to wait for an operator.
+    """
 
     device: Name | None = None
     tags: dict[str, Any] = {}
     seconds: Seconds | None = None
+    approval: bool = False
 
 
 class Enrolment(Struct, frozen=True, omit_defaults=True):
@@ -140,15 +175,35 @@ class Enrolment(Struct, frozen=True, omit_defaults=True):
     tags: dict[str, Any] = {}
     used: str | None = None
     used_by: str = ""
+    approval: bool = False
     token: str = ""
     hub: str = ""
 
 
+class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A device to come that enrols without a token: its public ``key`` (``ed25519:…``); ``tags`` are its twin's."""
+
+    id: Name
+    key: KeyText
+    tags: dict[str, Any] = {}
+
+
+class Reason(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a device is kept out."""
+
+    reason: Annotated[str, Meta(max_length=200)] = ""
+
+
 class Device(Struct, frozen=True, omit_defaults=True):
-    """A device; ``desired`` and ``reported`` are its sections' ``models``."""
+    """A device; ``desired`` and ``reported`` are its sections' ``models``; ``state`` is ``accepted``, ``pending``, ``quarantined`` or
+    ``revoked``, the latter two with a ``reason``.
+    """
 
     id: str
     created: str
+    state: str
+    reason: str = ""
+    key: str = ""
     seen: str | None = None
     tags: dict[str, Any] = {}
     desired: dict[str, Any] = {}
@@ -187,23 +242,6 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
     devices: dict[str, int] = {}
 
 
-class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """An operator's token to make; without ``seconds`` it lives until it is revoked."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    seconds: Seconds | None = None
-
-
-class Token(Struct, frozen=True, omit_defaults=True):
-    """An operator's token; ``token`` itself is told only when it is made."""
-
-    id: str
-    name: str
-    created: str
-    expires: str | None = None
-    token: str = ""
-
-
 class Change(Struct, frozen=True):
     """A line of the feed."""
 
@@ -214,11 +252,11 @@ class Change(Struct, frozen=True):
 
 
 class HubInfo(Struct, frozen=True):
-    """Attributes: ``version`` of the program; ``url`` for devices; ``keys`` that sign manifests."""
+    """Attributes: ``version`` of the program; ``url`` for devices; ``root`` pin of the first trust root."""
 
     version: str
     url: str
-    keys: tuple[str, ...]
+    root: str
 
 
 def patch(place: patches.Place, row: patches.Patch, bases: dict[str, patches.Place]) -> Patch:
@@ -279,6 +317,7 @@ def enrolment(row: access.Enrolment, token: str = "", hub: str = "") -> Enrolmen
         tags=row.tags,
         used=moments.text_or_none(row.used),
         used_by=row.used_by,
+        approval=row.approval,
         token=token,
         hub=hub,
     )
@@ -288,6 +327,9 @@ def device(row: devices.Device, twin: devices.Twin) -> Device:
     return Device(
         id=row.id,
         created=moments.text(row.created),
+        state=row.state,
+        reason=row.reason,
+        key=row.key or "",
         seen=moments.text_or_none(row.seen),
         tags=twin.tags,
         desired=twin.desired.values.get("models", {}),
@@ -308,10 +350,6 @@ def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None
         changed=moments.text(row.changed),
         devices=counts or {},
     )
-
-
-def token(row: access.Token, secret: str = "") -> Token:
-    return Token(row.id, row.name, moments.text(row.created), moments.text_or_none(row.expires), secret)
 
 
 def change(row: changes.Change) -> Change:

@@ -1,17 +1,19 @@
-"""Who may speak: enrolment tokens and operators' API tokens. Only hashes of secrets are here."""
+"""Enrolment tokens. Only hashes of them are here."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from farshore.hub.records.tables import enrolments, tokens
+from farshore.hub.records.tables import enrolments
 
 
 class Enrolment(Struct, frozen=True):
-    """A one-time token's row; ``device`` is "" when the token fixes none, ``used`` None until it was."""
+    """A one-time token's row; ``device`` is "" when the token fixes none, ``used`` None until it was,
+    ``approval`` whether an operator has yet to approve who used it, ``fleet`` whose operators may take it back.
+    """
 
     id: str
     device: str
@@ -20,15 +22,8 @@ class Enrolment(Struct, frozen=True):
     expires: float
     used: float | None
     used_by: str
-
-
-class Token(Struct, frozen=True):
-    """An operator's API token's row; ``expires`` None for never."""
-
-    id: str
-    name: str
-    created: float
-    expires: float | None
+    approval: bool = False
+    fleet: str = ""
 
 
 def add_enrolment(tx: Connection, row: Enrolment, token: str) -> None:
@@ -42,6 +37,8 @@ def add_enrolment(tx: Connection, row: Enrolment, token: str) -> None:
             expires=row.expires,
             used=row.used,
             used_by=row.used_by,
+            approval=row.approval,
+            fleet=row.fleet,
         )
     )
 
@@ -49,6 +46,11 @@ def add_enrolment(tx: Connection, row: Enrolment, token: str) -> None:
 def enrolment(tx: Connection, token: str) -> Enrolment | None:
     """The enrolment whose token has this hash."""
     row = tx.execute(select(enrolments).where(enrolments.c.token == token)).first()
+    return None if row is None else _enrolment(row)
+
+
+def enrolment_by_id(tx: Connection, key: str) -> Enrolment | None:
+    row = tx.execute(select(enrolments).where(enrolments.c.id == key)).first()
     return None if row is None else _enrolment(row)
 
 
@@ -69,46 +71,7 @@ def forget_enrolments(tx: Connection, expired_before: float) -> None:
     tx.execute(delete(enrolments).where(enrolments.c.expires < expired_before))
 
 
-def add_token(tx: Connection, row: Token, token: str) -> None:
-    tx.execute(
-        insert(tokens).values(
-            id=row.id, name=row.name, token=token, created=row.created, expires=row.expires, revoked=False
-        )
-    )
-
-
-def token(tx: Connection, token: str, now: float) -> Token | None:
-    """The valid token with this hash."""
-    row = tx.execute(
-        select(tokens).where(
-            tokens.c.token == token, ~tokens.c.revoked, or_(tokens.c.expires.is_(None), tokens.c.expires > now)
-        )
-    ).first()
-    return None if row is None else _token(row)
-
-
-def knows_token(tx: Connection, token: str) -> bool:
-    """Whether there ever was a token with this hash, revoked and expired ones included."""
-    return tx.execute(select(tokens.c.id).where(tokens.c.token == token)).first() is not None
-
-
-def any_token(tx: Connection) -> bool:
-    return tx.execute(select(tokens.c.id).limit(1)).first() is not None
-
-
-def all_tokens(tx: Connection) -> list[Token]:
-    rows = tx.execute(select(tokens).where(~tokens.c.revoked).order_by(tokens.c.created, tokens.c.name))
-    return [_token(row) for row in rows]
-
-
-def revoke_token(tx: Connection, key: str) -> bool:
-    changed = tx.execute(update(tokens).where(tokens.c.id == key, ~tokens.c.revoked).values(revoked=True))
-    return changed.rowcount > 0
-
-
 def _enrolment(row: Row[Any]) -> Enrolment:
-    return Enrolment(row.id, row.device, row.tags, row.created, row.expires, row.used, row.used_by)
-
-
-def _token(row: Row[Any]) -> Token:
-    return Token(row.id, row.name, row.created, row.expires)
+    return Enrolment(
+        row.id, row.device, row.tags, row.created, row.expires, row.used, row.used_by, row.approval, row.fleet
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
 from farshore.core.digest import Digest
-from farshore.hub.records.tables import blobs, files, patches, upsert
+from farshore.hub.records.tables import blobs, files, models, patches, upsert, versions
 
 
 def size(tx: Connection, digest: str) -> int | None:
@@ -18,6 +18,13 @@ def sizes(tx: Connection, digests: list[str]) -> dict[str, int]:
     """Bytes of those of ``digests`` that are known."""
     rows = tx.execute(select(blobs.c.digest, blobs.c.size).where(blobs.c.digest.in_(digests)))
     return {row.digest: row.size for row in rows}
+
+
+def models_with(tx: Connection, digest: str) -> list[str]:
+    """Names of models that have a version with this blob."""
+    joined = select(models.c.name).join(versions, versions.c.model_id == models.c.id)
+    found = joined.join(files, files.c.version_id == versions.c.id).where(files.c.digest == digest).distinct()
+    return list(tx.execute(found).scalars())
 
 
 def add(tx: Connection, digest: str, size: int, now: float) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select
 
+from farshore.hub import acting
+from farshore.hub.records import audit
 from farshore.hub.records.tables import changes, counters, upsert
 
 RULES = "rules"
 """Counts changes of deployments: while it stands still, compiled ones may be used again."""
+
+
+BY_DEVICES = {"device.enrolled", "device.quarantined"}
+"""What devices themselves bring about and operators have to find in the books."""
 
 
 class Change(Struct, frozen=True):
@@ -20,8 +28,25 @@ class Change(Struct, frozen=True):
     subject: str
 
 
-def add(tx: Connection, kind: str, subject: str, now: float) -> None:
+def add(tx: Connection, kind: str, subject: str, now: float, *, before: Any = None, after: Any = None) -> None:
+    """Write down that something changed: in the feed always, in the audit log when somebody in particular did it.
+
+    Args:
+        tx: the change's own transaction.
+        kind: what happened.
+        subject: to what.
+        now: when.
+        before: the subject as it was, for the audit log's digests; None if there was none.
+        after: as it is.
+
+    """
     tx.execute(insert(changes).values(kind=kind, subject=subject, at=now))
+    actor = acting.now.get()
+    if actor is not None:
+        audit.add(tx, now, actor.name, actor.via, kind, subject, before, after)
+        actor.noted = True
+    elif kind in BY_DEVICES:
+        audit.add(tx, now, f"device:{subject}", "", kind, subject, before, after)
 
 
 def after(tx: Connection, serial: int, limit: int) -> list[Change]:

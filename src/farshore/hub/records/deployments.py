@@ -24,6 +24,8 @@ class Deployment(Struct, frozen=True):
         priority: higher wins.
         created: seconds since the epoch.
         changed: likewise.
+        version_id: row of the version.
+        rollout: serial of the rollout by which the version reaches devices; None when it holds for all.
 
     """
 
@@ -37,16 +39,24 @@ class Deployment(Struct, frozen=True):
     priority: int
     created: float
     changed: float
+    version_id: int
+    rollout: int | None = None
 
 
-def add(tx: Connection, row: Deployment, version_id: int) -> None:
+def add(tx: Connection, row: Deployment) -> None:
     """Write a new deployment; ``row.serial`` is ignored."""
-    values = {"id": row.id, "created": row.created, **_columns(row, version_id)}
+    values = {"id": row.id, "created": row.created, **_columns(row)}
     tx.execute(insert(deployments).values(**values))
 
 
-def change(tx: Connection, row: Deployment, version_id: int) -> None:
-    tx.execute(update(deployments).where(deployments.c.id == row.id).values(**_columns(row, version_id)))
+def change(tx: Connection, row: Deployment) -> None:
+    tx.execute(update(deployments).where(deployments.c.id == row.id).values(**_columns(row)))
+
+
+def roll(tx: Connection, key: str, ref: str, version_id: int, rollout: int | None, now: float) -> None:
+    """Let a deployment name a version, by a rollout or for all."""
+    values = {"ref": ref, "version_id": version_id, "rollout": rollout, "changed": now}
+    tx.execute(update(deployments).where(deployments.c.id == key).values(**values))
 
 
 def remove(tx: Connection, key: str) -> bool:
@@ -68,6 +78,14 @@ def naming(tx: Connection, version_id: int, limit: int) -> list[str]:
     return list(tx.execute(rows.limit(limit)).scalars())
 
 
+def numbers(tx: Connection, model: str) -> set[int]:
+    """Version numbers of a model that deployments name."""
+    chosen = select(versions.c.number).join(deployments, deployments.c.version_id == versions.c.id)
+    return set(
+        tx.execute(chosen.join(models, models.c.id == versions.c.model_id).where(models.c.name == model)).scalars()
+    )
+
+
 _ALL = (
     select(deployments, models.c.name.label("model"), versions.c.number, versions.c.digest)
     .join(versions, versions.c.id == deployments.c.version_id)
@@ -75,13 +93,14 @@ _ALL = (
 )
 
 
-def _columns(row: Deployment, version_id: int) -> dict[str, Any]:
+def _columns(row: Deployment) -> dict[str, Any]:
     return {
         "selector": row.selector,
         "ref": row.ref,
-        "version_id": version_id,
+        "version_id": row.version_id,
         "priority": row.priority,
         "changed": row.changed,
+        "rollout": row.rollout,
     }
 
 
@@ -97,4 +116,6 @@ def _deployment(row: Row[Any]) -> Deployment:
         priority=row.priority,
         created=row.created,
         changed=row.changed,
+        version_id=row.version_id,
+        rollout=row.rollout,
     )

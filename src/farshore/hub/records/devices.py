@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from farshore.core.twin import Section
@@ -16,12 +16,18 @@ CURRENT, PREVIOUS, TARGET = "current", "previous", "target"  # reported
 DESIRED, PINNED = "desired", "pinned"  # wanted by the hub in the end; by an operator's own hand
 
 
+ACCEPTED, PENDING, QUARANTINED, REVOKED = "accepted", "pending", "quarantined", "revoked"
+
+
 class Device(Struct, frozen=True):
-    """A device's row; ``seen`` is None until its first sync."""
+    """A device's row; ``seen`` is None until its first sync. The others are of its :class:`Standing`."""
 
     id: str
     created: float
     seen: float | None
+    key: str | None = None
+    state: str = ACCEPTED
+    reason: str = ""
 
 
 class Twin(Struct, frozen=True):
@@ -47,33 +53,63 @@ class Twin(Struct, frozen=True):
     rules: int
 
 
-def add(tx: Connection, twin: Twin, credential: str, now: float) -> None:
-    """A new device with its twin; ``credential`` is a hash."""
-    tx.execute(insert(devices).values(id=twin.device, credential=credential, created=now, seen=None))
+class Standing(Struct, frozen=True):
+    """How a device stands with the hub.
+
+    Attributes:
+        key: its public key; None for one that has none any more.
+        state: ``accepted``, ``pending``, ``quarantined`` or ``revoked``.
+        reason: why it is quarantined or revoked.
+        turn: renewals of its bearer.
+        credential: hash of its bearer; None until it has one.
+        expires: when the bearer does.
+
+    """
+
+    key: str | None
+    state: str = ACCEPTED
+    reason: str = ""
+    turn: int = 0
+    credential: str | None = None
+    expires: float = 0.0
+
+
+def add(tx: Connection, twin: Twin, standing: Standing, now: float) -> None:
+    """A new device with its twin."""
+    tx.execute(insert(devices).values(id=twin.device, created=now, seen=None, **structs.asdict(standing)))
     tx.execute(insert(twins).values(device=twin.device, **_columns(twin)))
 
 
-def set_credential(tx: Connection, device: str, credential: str) -> None:
-    tx.execute(update(devices).where(devices.c.id == device).values(credential=credential))
+def standing(tx: Connection, device: str) -> Standing | None:
+    """How a device stands, or None if there is no such device."""
+    row = tx.execute(select(devices).where(devices.c.id == device)).first()
+    return None if row is None else _standing(row)
 
 
-def credential(tx: Connection, device: str) -> str | None:
-    """The hash of the device's credential, or None if there is no such device."""
-    return tx.execute(select(devices.c.credential).where(devices.c.id == device)).scalar()
+def set_standing(tx: Connection, device: str, standing: Standing) -> None:
+    tx.execute(update(devices).where(devices.c.id == device).values(**structs.asdict(standing)))
 
 
-def by_credential(tx: Connection, credential: str) -> str | None:
-    """The device whose credential has this hash."""
-    return tx.execute(select(devices.c.id).where(devices.c.credential == credential)).scalar()
+def by_key(tx: Connection, key: str) -> str | None:
+    """The device with this public key."""
+    return tx.execute(select(devices.c.id).where(devices.c.key == key)).scalar()
+
+
+def by_credential(tx: Connection, credential: str) -> tuple[str, Standing] | None:
+    """The device whose bearer has this hash, and how it stands."""
+    row = tx.execute(select(devices).where(devices.c.credential == credential)).first()
+    return None if row is None else (row.id, _standing(row))
 
 
 def twin(tx: Connection, device: str) -> Twin | None:
     return _twin(tx.execute(_TWIN.where(twins.c.device == device)).first())
 
 
-def twin_by_credential(tx: Connection, credential: str) -> Twin | None:
+def twin_by_credential(tx: Connection, credential: str) -> tuple[Twin, Standing] | None:
     """All that an idle sync needs, in one indexed read."""
-    return _twin(tx.execute(_TWIN_BY_CREDENTIAL, {"secret": credential}).first())
+    row = tx.execute(_TWIN_BY_CREDENTIAL, {"secret": credential}).first()
+    found = _twin(row)
+    return None if row is None or found is None else (found, _standing(row))
 
 
 def write_twin(tx: Connection, twin: Twin) -> None:
@@ -87,7 +123,7 @@ def one(tx: Connection, device: str) -> Device | None:
 
 def page(tx: Connection, after: str, limit: int) -> list[tuple[Device, Twin]]:
     """Devices with their twins, by id, from the first one after ``after``."""
-    both = _TWIN.add_columns(devices.c.id, devices.c.created, devices.c.seen)
+    both = _TWIN.add_columns(devices.c.id, devices.c.created, devices.c.seen, *_STANDING)
     both = both.join(devices, devices.c.id == twins.c.device)
     rows = tx.execute(both.where(devices.c.id > after).order_by(devices.c.id).limit(limit))
     return [(_device(row), found) for row in rows if (found := _twin(row)) is not None]
@@ -128,6 +164,12 @@ def holders(tx: Connection, digest: str, roles: Iterable[str], limit: int) -> li
     return list(tx.execute(chosen.distinct().order_by(holdings.c.device).limit(limit)).scalars())
 
 
+def held_numbers(tx: Connection, model: str) -> set[int]:
+    """Version numbers of a model that some device runs, keeps, or should run."""
+    chosen = select(versions.c.number).join(holdings, holdings.c.digest == versions.c.digest)
+    return set(tx.execute(chosen.where(holdings.c.model == model).distinct()).scalars())
+
+
 def holder_counts(tx: Connection, digest: str) -> dict[str, int]:
     """How many devices hold a version, by role."""
     rows = tx.execute(
@@ -150,8 +192,11 @@ def needs_file(tx: Connection, device: str, digest: str) -> bool:
 
 
 _TWIN = select(twins, counter(RULES).label("rules"))
-_TWIN_BY_CREDENTIAL = _TWIN.join(devices, devices.c.id == twins.c.device).where(
-    devices.c.credential == bindparam("secret")
+_STANDING = tuple(devices.c[name] for name in Standing.__struct_fields__)
+_TWIN_BY_CREDENTIAL = (
+    _TWIN.add_columns(*_STANDING)
+    .join(devices, devices.c.id == twins.c.device)
+    .where(devices.c.credential == bindparam("secret"))
 )
 
 
@@ -192,4 +237,8 @@ def _twin(row: Row[Any] | None) -> Twin | None:
 
 
 def _device(row: Row[Any]) -> Device:
-    return Device(row.id, row.created, row.seen)
+    return Device(row.id, row.created, row.seen, row.key, row.state, row.reason)
+
+
+def _standing(row: Row[Any]) -> Standing:
+    return Standing(row.key, row.state, row.reason, row.turn, row.credential, row.expires)

@@ -86,7 +86,7 @@ def next_number(tx: Connection, model_id: int) -> int:
     return int(tx.execute(taken).scalar_one())
 
 
-def add_version(tx: Connection, model_id: int, version: Version, envelope: bytes, parts: dict[str, File]) -> int:
+def add_version(tx: Connection, model_id: int, version: Version, manifest: bytes, parts: dict[str, File]) -> int:
     """Write a version with its files; returns the row's id, ``version.id`` is ignored."""
     values = {
         "number": version.number,
@@ -101,7 +101,7 @@ def add_version(tx: Connection, model_id: int, version: Version, envelope: bytes
         "archived": version.archived,
         "created": version.created,
     }
-    statement = insert(versions).values(model_id=model_id, envelope=envelope, **values).returning(versions.c.id)
+    statement = insert(versions).values(model_id=model_id, manifest=manifest, **values).returning(versions.c.id)
     row = int(tx.execute(statement).scalar_one())
     tx.execute(
         insert(files),
@@ -172,9 +172,20 @@ def any_version(tx: Connection) -> bool:
     return tx.execute(select(versions.c.id).limit(1)).first() is not None
 
 
-def envelope(tx: Connection, digest: str) -> bytes | None:
-    """The signed manifest with this digest."""
-    return tx.execute(select(versions.c.envelope).where(versions.c.digest == digest)).scalar()
+def manifest(tx: Connection, digest: str) -> bytes | None:
+    """The manifest with this digest."""
+    return tx.execute(select(versions.c.manifest).where(versions.c.digest == digest)).scalar()
+
+
+def manifests(tx: Connection, name: str) -> dict[int, tuple[str, int]]:
+    """Number → digest and length in bytes of the manifest of every version of a model."""
+    rows = tx.execute(
+        select(versions.c.number, versions.c.digest, func.length(versions.c.manifest).label("size"))
+        .join(models, models.c.id == versions.c.model_id)
+        .where(models.c.name == name)
+        .order_by(versions.c.number)
+    )
+    return {row.number: (row.digest, row.size) for row in rows}
 
 
 def file(tx: Connection, version_id: int, path: str) -> File | None:
@@ -185,6 +196,12 @@ def file(tx: Connection, version_id: int, path: str) -> File | None:
 def version_files(tx: Connection, version_id: int) -> list[File]:
     rows = tx.execute(select(files).where(files.c.version_id == version_id).order_by(files.c.path))
     return [File(row.path, row.digest, row.size, row.role) for row in rows]
+
+
+def aliased(tx: Connection, model_id: int, alias: str) -> str | None:
+    """Digest of the version that an alias points at."""
+    chosen = select(versions.c.digest).join(aliases, aliases.c.version_id == versions.c.id)
+    return tx.execute(chosen.where(aliases.c.model_id == model_id, aliases.c.name == alias)).scalar()
 
 
 def set_alias(tx: Connection, model_id: int, name: str, version_id: int, now: float) -> None:
@@ -211,7 +228,7 @@ def all_aliases(tx: Connection, names: list[str]) -> dict[str, dict[str, int]]:
     return found
 
 
-_COLUMNS = [column for column in versions.c if column.name not in {"envelope", "model_id"}]
+_COLUMNS = [column for column in versions.c if column.name not in {"manifest", "model_id"}]
 _VERSION: Select[Any] = select(*_COLUMNS, models.c.name.label("model")).join(models, models.c.id == versions.c.model_id)
 
 

@@ -85,6 +85,11 @@ def forget(tx: Connection, digest: str) -> None:
     _forget(tx, list(tx.execute(chosen).scalars()))
 
 
+def is_kept(tx: Connection, digest: str) -> bool:
+    """Whether these bytes are a patch that is kept."""
+    return tx.execute(select(patches.c.id).where(patches.c.digest == digest).limit(1)).first() is not None
+
+
 def forget_object(tx: Connection, digest: str) -> list[Digest]:
     """Forget the patches with these bytes, which are lost; what they were to."""
     rows = tx.execute(select(patches.c.id, patches.c.target).where(patches.c.digest == digest)).all()
@@ -115,6 +120,35 @@ def version_places(tx: Connection, version_digest: str) -> list[Place]:
         .order_by(files.c.path)
     )
     return [Place(row.name, row.number, row.path, row.role, Digest(row.digest), row.size) for row in rows]
+
+
+def beside(tx: Connection, digests: Sequence[str], limit: int) -> dict[Digest, tuple[str, tuple[Digest, ...]]]:
+    """For files of external data their name and the models beside them in the newest version they stand in, smallest first.
+
+    Which of a version's models names the file, its variants' bytes tell; one with weights beside it is small.
+
+    Args:
+        digests: files of any role; those that are no external data are left out.
+        limit: most models for a file.
+
+    """
+    found: dict[Digest, tuple[str, tuple[Digest, ...]]] = {}
+    for digest in dict.fromkeys(digests):
+        place = tx.execute(
+            select(files.c.version_id, files.c.path)
+            .where(files.c.digest == digest, files.c.role == "external")
+            .order_by(files.c.version_id.desc(), files.c.path)
+            .limit(1)
+        ).first()
+        if place is not None:
+            models_there = (
+                select(files.c.digest)
+                .where(files.c.version_id == place.version_id, files.c.role == "model")
+                .order_by(files.c.size, files.c.path)
+                .limit(limit)
+            )
+            found[Digest(digest)] = place.path, tuple(Digest(one) for one in tx.execute(models_there).scalars())
+    return found
 
 
 def held(tx: Connection, model: str, limit: int) -> list[str]:

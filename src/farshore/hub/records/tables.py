@@ -81,7 +81,7 @@ versions = Table(
     Column("number", Integer, nullable=False),
     Column("digest", Text, nullable=False, unique=True),
     Column("content", Text, nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("description", Text, nullable=False),
     Column("tags", Json, nullable=False),
@@ -141,9 +141,14 @@ devices = Table(
     "devices",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("credential", Text, nullable=False, unique=True),
+    Column("credential", Text, unique=True),  # hash of its bearer; NULL until it has one
     Column("created", Double, nullable=False),
     Column("seen", Double),
+    Column("key", Text, unique=True),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("turn", BigInteger, nullable=False),
+    Column("expires", Double, nullable=False),
 )
 
 twins = Table(
@@ -182,8 +187,78 @@ deployments = Table(
     Column("priority", Integer, nullable=False),
     Column("created", Double, nullable=False),
     Column("changed", Double, nullable=False),
+    Column("rollout", BigInteger),  # by which its version reaches devices; NULL: it holds for all of them
     Index(None, "version_id"),
     sqlite_autoincrement=True,
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("deployment", Text, nullable=False),
+    Column("version_id", _key("versions.id"), nullable=False),
+    Column("before_id", ForeignKey("versions.id", ondelete="SET NULL")),  # what the deployment said; NULL: it is new
+    Column("waves", Json, nullable=False),
+    Column("gate", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("opened", Double, nullable=False),
+    Column("good_since", Double),
+    Column("reason", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+    Index(None, "state"),
+    Index(None, "version_id"),
+    Index(None, "before_id"),
+    sqlite_autoincrement=True,
+)
+
+members = Table(
+    "members",  # devices that a rollout gave its version to
+    metadata,
+    Column("rollout", _key("rollouts.serial"), primary_key=True),
+    Column("device", _key("devices.id"), primary_key=True),
+    Column("wave", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("evidence", Json, nullable=False),  # what it added to the tallies: taken out again when it says otherwise
+    Column("at", Double, nullable=False),
+    Index(None, "device"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("name", Text, primary_key=True),  # what a device's tag "link" says
+    Column("price", Double, nullable=False),  # of 1 000 000 bytes
+    Column("currency", Text, nullable=False),
+    Column("rate", BigInteger, nullable=False),  # bytes a second; 0: not known
+)
+
+ledger = Table(
+    "ledger",  # what was moved; stays when devices and versions go
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("rollout", Text, primary_key=True),
+    Column("link", Text, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("money", Double, nullable=False),
+    Column("currency", Text, nullable=False),
+    Index(None, "device"),
+    Index(None, "rollout"),
+)
+
+tallies = Table(
+    "tallies",  # sums over a wave's members, so that nobody has to count them
+    metadata,
+    Column("rollout", _key("rollouts.serial"), primary_key=True),
+    Column("wave", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Double, nullable=False),
 )
 
 enrolments = Table(
@@ -197,6 +272,8 @@ enrolments = Table(
     Column("expires", Double, nullable=False),
     Column("used", Double),
     Column("used_by", Text, nullable=False),
+    Column("approval", Boolean, nullable=False),
+    Column("fleet", Text, nullable=False),
 )
 
 tokens = Table(
@@ -208,6 +285,67 @@ tokens = Table(
     Column("created", Double, nullable=False),
     Column("expires", Double),
     Column("revoked", Boolean, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("grants", Json, nullable=False),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password", Text, nullable=False),
+    Column("grants", Json, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("oidc", Text, nullable=False),  # subject or e-mail that an admin named; "" for none
+    Column("issuer", Text, nullable=False),  # with "subject": who they are there, once they have come; "" before
+    Column("subject", Text, nullable=False),
+)
+
+setups = Table(
+    "setups",
+    metadata,
+    Column("secret", Text, primary_key=True),
+    Column("operator", Text, nullable=False),
+    Column("grants", Json, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("secret", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("operator", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("serial", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("via", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("chain", Text, nullable=False),
+)
+
+metadata_documents = Table(
+    "metadata_documents",
+    metadata,
+    Column("role", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )
 
 changes = Table(

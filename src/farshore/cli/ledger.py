@@ -1,0 +1,116 @@
+"""``farshore ledger``: what was moved, and what it cost. ``farshore link``: over which links, at which prices."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from farshore.agent.settings import parse_size
+from farshore.cli.connection import with_hub
+from farshore.cli.output import json_option, megabytes, print_json, print_table
+from farshore.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from farshore.client import Hub
+
+KEYS = ("day", "device", "model", "version", "rollout", "link")
+
+
+@click.command()
+@click.option(
+    "--by", default="model,version", show_default=True, help=f"Sums by these, with commas: {', '.join(KEYS)}."
+)
+@click.option("--since", default="", metavar="DAY", help="From this day on, as 2026-11-01.")
+@click.option("--until", default="", metavar="DAY", help="Up to this day.")
+@click.option("--device", default="", help="Only this device.")
+@click.option("--model", default="", help="Only this model.")
+@click.option("--rollout", default="", help="Only this rollout.")
+@click.option("--link", default="", help="Only this link.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@json_option
+@with_hub
+def ledger(hub: Hub, by: str, since: str, until: str, as_csv: bool, as_json: bool, **where: str) -> None:
+    """What was really moved: bytes and money, by device, model, rollout and link.
+
+    \b
+    farshore ledger
+    farshore ledger --by device --rollout prod-2
+    farshore ledger --by day,link --since 2026-11-01 --csv > november.csv
+    """
+    columns = [name for name in by.replace(" ", "").split(",") if name]
+    found = hub.ledger(",".join(columns), since, until, **{name: value for name, value in where.items() if value})
+    if as_json:
+        print_json(found)
+        return
+    rows = [[*(one[name] for name in columns), one["bytes"], one["money"], one["currency"]] for one in found]
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow([*columns, "bytes", "money", "currency"])
+        writer.writerows(rows)
+        return
+    shown = [[*row[:-3], megabytes(row[-3]), f"{row[-2]:.2f} {row[-1]}".strip() if row[-2] else ""] for row in rows]
+    print_table([*columns, ">bytes", ">money"], shown, empty="nothing was moved yet")
+
+
+@click.group()
+def link() -> None:
+    """Links that devices reach the hub through, with their prices and rates.
+
+    A device names its link in its tag: farshore device tag turbine-7 link=iridium
+    """
+
+
+@link.command("list")
+@json_option
+@with_hub
+def list_(hub: Hub, as_json: bool) -> None:
+    """List links with their prices and rates."""
+    found = hub.links()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one["name"],
+            f"{one['price']:g} {one['currency']}".strip(),
+            f"{megabytes(one['rate'])}/s" if one["rate"] else "",
+        )
+        for one in found
+    ]
+    print_table(
+        ["link", ">a megabyte", ">rate"], rows, empty="no links yet: farshore link set iridium --price 6 --currency EUR"
+    )
+
+
+@link.command("set")
+@click.argument("name")
+@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a megabyte (1 000 000 bytes).")
+@click.option("--currency", default="", help="Of the price.")
+@click.option("--rate", default="0", help="Bytes a second: 8000, 16kB, 1MB.  [default: not known]")
+@with_hub
+def set_(hub: Hub, name: str, price: float, currency: str, rate: str) -> None:
+    """Set a link's price and rate. What was moved before keeps its price.
+
+    \b
+    farshore link set iridium --price 6.50 --currency EUR --rate 16kB
+    """
+    if price and not currency:
+        raise Invalid("a price needs a currency: --currency EUR")
+    hub.put_link(name, price=price, currency=currency, rate=parse_size(rate))
+    click.echo(f"{name}: {price:g} {currency} a megabyte".replace(": 0  a megabyte", ": free"))
+
+
+@link.command()
+@click.argument("name")
+@with_hub
+def delete(hub: Hub, name: str) -> None:
+    """Forget a link; the ledger keeps what it cost.
+
+    \b
+    farshore link delete iridium
+    """
+    hub.delete_link(name)
+    click.echo(f"{name} is deleted")

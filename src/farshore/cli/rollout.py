@@ -1,0 +1,364 @@
+"""``farshore rollout``: bring a new version to a fleet, wave by wave."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farshore.cli.connection import with_hub
+from farshore.cli.output import console, json_option, megabytes, print_facts, print_json, print_table, table
+from farshore.core import documents
+from farshore.core.errors import Unavailable
+from farshore.hub.rollout import parse_waves
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from farshore.client import Hub
+
+POLL = 1.0
+ENDED = {"done", "aborted", "rolled back"}
+UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Span(click.ParamType[float]):
+    """A time: ``90``, ``90s``, ``10m``, ``2h``, ``1d``; in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        number = text.rstrip("smindh")
+        try:
+            seconds = float(number) * UNITS[text[len(number) :].strip() or "s"]
+        except (ValueError, KeyError):
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is no time: write 90s, 10m, 2h or 1d", param, ctx)
+        return seconds
+
+
+SHARE = click.FloatRange(0, 1)
+DEPLOYMENT = click.option(
+    "--deployment", help="Deployment whose version changes; made if there is none.  [default: the model's name]"
+)
+SELECTOR = click.option("--to", "selector", default="", help="Devices of a new deployment: a selector.  [default: all]")
+
+
+@click.group()
+def rollout() -> None:
+    """Bring a new version to a fleet, wave by wave, and stop by itself when it is worse."""
+
+
+@rollout.command()
+@click.argument("model", metavar="REF")
+@DEPLOYMENT
+@SELECTOR
+@click.option("--all", "every", is_flag=True, help="A line for every device, not only for those that stand out.")
+@json_option
+@with_hub
+def plan(hub: Hub, model: str, deployment: str | None, selector: str, every: bool, as_json: bool) -> None:
+    """Say what a rollout would move and cost, device by device, before anything starts.
+
+    Patches that devices would use are built meanwhile, so that the bytes are exact. Prices and rates are those of links
+    (farshore link set) that devices name in their tag "link".
+
+    \b
+    farshore rollout plan detector@2 --deployment prod
+    farshore rollout plan detector@2 --to "tags.site = 'oslo'" --all
+    """
+    found = hub.plan_rollout(
+        {"model": model, "selector": selector, **({"deployment": deployment} if deployment else {})}
+    )
+    if as_json:
+        print_json(found)
+        return
+    devices = found["devices"]
+    moved, whole = sum(one["bytes"] for one in devices), sum(one["whole"] for one in devices)
+    trouble = [one for one in devices if one.get("trouble")]
+    print_facts([
+        ("brings", f"{found['model']}@{found['version']}"), ("to", f"{len(devices)} devices, {found['selector']}"),
+        ("moves", f"{megabytes(moved)} in all" + ("" if found["exact"] else " at most: some patches are still being built")),
+        ("instead of", f"{megabytes(whole)} without patches"), ("costs", _money(devices)),
+        ("takes", f"{_span(max(one.get('seconds', 0) for one in devices))} on the slowest link" if devices else ""),
+        ("cannot", f"{len(trouble)} devices" if trouble else ""),
+    ])  # fmt: skip
+    shown = devices if every else trouble or sorted(devices, key=lambda one: -one["bytes"])[:10]
+    rows = [
+        (one["device"], one["route"], megabytes(one["bytes"]), one.get("link"), _span(one.get("seconds", 0)),
+         _money([one]), one.get("trouble"))
+        for one in shown
+    ]  # fmt: skip
+    if rows:
+        click.echo()
+        print_table(["device", "route", ">bytes", "link", ">time", ">money", "trouble"], rows)
+
+
+@rollout.command()
+@click.argument("model", metavar="REF")
+@DEPLOYMENT
+@SELECTOR
+@click.option(
+    "--waves", default="100%", show_default=True, help="Counts, percentages, selectors; the last one must be 100%."
+)
+@click.option("--name", help="Name of the rollout.  [default: DEPLOYMENT-VERSION]")
+@click.option("--priority", type=click.IntRange(0), default=0, help="Of a new deployment.")
+@click.option(
+    "--quorum", type=click.IntRange(1), help="Devices of a wave that must have confirmed or failed.  [default: 1]"
+)
+@click.option("--seen", type=SHARE, help="Share of the wave's devices that must have.  [default: 0.9]")
+@click.option("--success", type=SHARE, help="Share of these that must have confirmed.  [default: 0.95]")
+@click.option("--failure", type=SHARE, help="Share of failures above which it stops at once.  [default: 0.05]")
+@click.option("--soak", type=Span(), help="How long a wave must stay good before the next one opens.  [default: 5m]")
+@click.option("--deadline", type=Span(), help="How long a wave may take to become good.  [default: for ever]")
+@click.option("--gap", type=Span(), help="Longest time without an answer at the switch, on average.")
+@click.option("--latency", type=float, help="Most times the previous version's latency on the same device.")
+@click.option("--memory", type=float, help="Most times the previous version's memory on the same device.")
+@click.option("--errors", type=SHARE, help="Largest share of requests that may fail in a trial.")
+@click.option("--agreement", type=SHARE, help="Smallest share of answers that agree with the previous version's.")
+@click.option("--on-failure", type=click.Choice(["rollback", "pause"]), help="When a gate fails.  [default: rollback]")
+@click.option("--approval", is_flag=True, default=None, help="Wait for `rollout advance` before each next wave.")
+@click.option("--watch", "watching", is_flag=True, help="Stay and watch it.")
+@json_option
+@with_hub
+def start(
+    hub: Hub, model: str, deployment: str | None, selector: str, waves: str, name: str | None, priority: int,
+    watching: bool, as_json: bool, **gate: Any,
+) -> None:  # fmt: skip
+    """Start a rollout: bring version REF to the devices of a deployment.
+
+    \b
+    farshore rollout start detector@2 --deployment prod --waves 1,10%,100%
+    farshore rollout start detector@candidate --waves "tags.ring = 'early',100%" --soak 1h --agreement 0.9
+    farshore rollout start detector@3 --to "tags.site = 'oslo'" --approval
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "selector": selector,
+        "waves": documents.builtins(parse_waves(waves)),
+        "gate": {key: value for key, value in gate.items() if value is not None},
+        "priority": priority,
+    }
+    body |= {key: value for key, value in (("deployment", deployment), ("id", name)) if value}
+    found = hub.start_rollout(body)
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+    if watching:
+        _watch(hub, found["id"])
+
+
+@rollout.command("list")
+@json_option
+@with_hub
+def list_(hub: Hub, as_json: bool) -> None:
+    """List rollouts, newest first."""
+    items = hub.rollouts()
+    if as_json:
+        print_json(items)
+        return
+    rows = [
+        (one["id"], _change(one), _wave_now(one), one["state"], one.get("reason", ""), _moment(one["changed"]))
+        for one in items
+    ]
+    print_table(
+        ["rollout", "brings", "wave", "state", "why", "changed"],
+        rows,
+        empty="no rollouts yet: farshore rollout start MODEL@VERSION --waves 1,10%,100%",
+    )
+
+
+@rollout.command()
+@click.argument("name")
+@click.option(
+    "--devices", "state", type=click.Choice(["all", "admitted", "confirmed", "failed"]), help="List devices, too."
+)
+@json_option
+@with_hub
+def status(hub: Hub, name: str, state: str | None, as_json: bool) -> None:
+    """Show a rollout: wave by wave what its devices have said, and what it waits for.
+
+    \b
+    farshore rollout status prod-2
+    farshore rollout status prod-2 --devices failed
+    """
+    found = hub.rollout(name)
+    members = [] if state is None else hub.rollout_devices(name, "" if state == "all" else state)
+    if as_json:
+        print_json({**found, "devices": members} if state else found)
+        return
+    _print(found)
+    if state:
+        rows = [(one["device"], one["wave"] + 1, one["state"], _moment(one["at"])) for one in members]
+        click.echo()
+        print_table(["device", ">wave", "state", "since"], rows, empty=f"no devices: {state}")
+
+
+@rollout.command()
+@click.argument("name")
+@with_hub
+def watch(hub: Hub, name: str) -> None:
+    """Watch a rollout until it ends: in place on a terminal, a line for each change otherwise.
+
+    It goes on over a restart of the hub; Ctrl-C leaves it, and the rollout runs on.
+
+    \b
+    farshore rollout watch prod-2
+    """
+    _watch(hub, name)
+
+
+def _verb(verb: str, said: str, text: str, *, why: bool = False) -> None:
+    """A command that steers a rollout."""
+
+    @rollout.command(verb, help=f"{text}\n\n\b\nfarshore rollout {verb} prod-2", short_help=text)
+    @click.argument("name")
+    @click.option("--reason", default="", hidden=not why, help="Why, for the books.")
+    @json_option
+    @with_hub
+    def steer(hub: Hub, name: str, reason: str, as_json: bool) -> None:
+        found = hub.steer_rollout(name, verb, reason)
+        if as_json:
+            print_json(found)
+        else:
+            click.echo(f"{name}: {said.format(**found, number=found['wave'] + 1)}")
+
+
+_verb(
+    "pause",
+    "paused; who has {model}@{version} keeps it, nobody else gets it",
+    "Take no device in any more for now.",
+    why=True,
+)
+_verb("resume", "running, wave {number} is open", "Go on with a paused rollout.")
+_verb(
+    "advance",
+    "{state}, wave {number} is open",
+    "Open the next wave, whatever the gate says; after the last one it is done.",
+)
+_verb(
+    "abort",
+    "aborted; who has {model}@{version} keeps it, nobody else gets it",
+    "End a rollout where it stands.",
+    why=True,
+)
+_verb(
+    "rollback",
+    "rolled back; devices return to what they ran before",
+    "End a rollout, also one that is done: everybody goes back.",
+    why=True,
+)
+
+
+def _watch(hub: Hub, name: str) -> None:
+    if sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console(), auto_refresh=False, transient=False) as live:
+            for found, trouble in _changes(hub, name):
+                live.update(_picture(found, trouble), refresh=True)
+        return
+    last = ""
+    for found, trouble in _changes(hub, name):
+        line = trouble or _line(found)
+        if line != last:
+            click.echo(line)
+            sys.stdout.flush()
+        last = line
+
+
+def _changes(hub: Hub, name: str) -> Any:
+    """The rollout as it stands, again and again, until it has ended; and what is wrong with the hub meanwhile."""
+    found = hub.rollout(name)
+    trouble = ""
+    while True:
+        yield found, trouble
+        if found["state"] in ENDED and not trouble:
+            return
+        time.sleep(POLL)
+        try:
+            found, trouble = hub.rollout(name), ""
+        except Unavailable as error:
+            trouble = error.message
+
+
+def _picture(found: dict[str, Any], trouble: str) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    tail = [Text(trouble, "yellow")] if trouble else []
+    return Group(Text(_headline(found)), table(_COLUMNS, _rows(found)), *tail)
+
+
+_COLUMNS = [">", "wave", "", ">given", ">confirmed", ">failed", ">agree", ">latency", ">memory", ">gap"]
+
+
+def _print(found: dict[str, Any]) -> None:
+    print_facts([
+        ("rollout", found["id"]), ("brings", _change(found)), ("to", f"deployment {found['deployment']}"),
+        ("state", found["state"]), ("why", found.get("reason")), ("waits for", found.get("waiting")),
+    ])  # fmt: skip
+    click.echo()
+    print_table(_COLUMNS, _rows(found))
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for number, wave in enumerate(found["waves"], 1):
+        said = wave["tally"]
+        rows.append((
+            number, wave["wave"], "open" if wave["open"] else "", said["admitted"], said["confirmed"], said["failed"],
+            _ratio(said["agreed"], said["compared"]), _ratio(said["latency"], said["timed"], "×"),
+            _ratio(said["memory"], said["weighed"], "×"), _ratio(said["gap"] * 1000, said["switched"], " ms"),
+        ))  # fmt: skip
+    return rows
+
+
+def _ratio(total: float, count: int, unit: str = "") -> str:
+    return f"{total / count:.3g}{unit}" if count else ""
+
+
+def _headline(found: dict[str, Any]) -> str:
+    why = found.get("reason") or found.get("waiting") or ""
+    return f"{found['id']}: {_change(found)}, {found['state']}" + (f" ({why})" if why else "")
+
+
+def _line(found: dict[str, Any]) -> str:
+    said = found["waves"][found["wave"]]["tally"]
+    figures = f"{said['admitted']} given, {said['confirmed']} confirmed, {said['failed']} failed"
+    return f"{found['id']} {found['state']}: wave {_wave_now(found)}, {figures}" + (
+        f"; {found['reason']}" if found.get("reason") else ""
+    )
+
+
+def _wave_now(found: dict[str, Any]) -> str:
+    return f"{found['wave'] + 1} of {len(found['waves'])} ({found['waves'][found['wave']]['wave']})"
+
+
+def _change(found: dict[str, Any]) -> str:
+    before = f"@{found['before']} → " if found.get("before") else ""
+    return f"{found['model']}{before}@{found['version']}" if before else f"{found['model']}@{found['version']}"
+
+
+def _moment(text: str) -> str:
+    return text[:19].replace("T", " ")
+
+
+def _money(devices: list[dict[str, Any]]) -> str:
+    """The sum of what forecasts cost, by currency; empty without prices."""
+    sums: dict[str, float] = {}
+    for one in devices:
+        if one.get("money"):
+            sums[one.get("currency", "")] = sums.get(one.get("currency", ""), 0.0) + one["money"]
+    return " + ".join(f"{value:.2f} {currency}".strip() for currency, value in sorted(sums.items()))
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s" if seconds else ""

@@ -1,0 +1,311 @@
+"""The operator API's rollouts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, to_builtins
+from starlette.requests import Request
+from starlette.responses import Response
+
+from farshore.core import wire
+from farshore.core.manifest import Name, Short
+from farshore.hub import moments, rollout
+from farshore.hub.api import door
+from farshore.hub.api.door import Endpoint
+from farshore.hub.forecast import Forecast
+from farshore.hub.hub import Hub
+from farshore.hub.records.ledger import KEYS, Link, Moved
+from farshore.hub.records.rollouts import Entry
+from farshore.hub.rollout import Gate, Tally, Wave
+from farshore.hub.why import Reason
+
+NEWEST = 100
+MEMBERS = 1000
+PLAN_SECONDS = 120.0
+"""How long a plan waits for patches that have to be built."""
+
+
+class NewRollout(Struct, frozen=True, forbid_unknown_fields=True):
+    """A rollout to start.
+
+    Attributes:
+        model: ``name@3``, ``name@alias`` or ``name``, resolved now.
+        deployment: whose version changes; made if there is none of this name; the model's name if left away.
+        selector: devices of a new deployment; all if left away.
+        waves: how far it opens, step by step; at once if left away.
+        gate: closes each wave.
+        id: its name; one is made if left away.
+        priority: of a new deployment.
+
+    """
+
+    model: Short
+    deployment: Name | None = None
+    selector: Annotated[str, Meta(max_length=4096)] = ""
+    waves: Annotated[tuple[Wave, ...], Meta(max_length=rollout.MAX_WAVES)] = (Wave(percent=100),)
+    gate: Gate = Gate()
+    id: Name | None = None
+    priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+
+
+class NewLink(Struct, frozen=True, forbid_unknown_fields=True):
+    """Attributes: ``price`` of 1 000 000 bytes in ``currency``; ``rate`` bytes a second, 0 if not known."""
+
+    price: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    currency: Annotated[str, Meta(max_length=16)] = ""
+    rate: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+
+
+class Given(Struct, frozen=True, forbid_unknown_fields=True):
+    """Attributes: ``reason`` why, for the books."""
+
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class WaveStatus(Struct, frozen=True, omit_defaults=True):
+    """A wave: what it is, whether it is open, and what its devices have said."""
+
+    wave: str
+    open: bool
+    tally: Tally
+
+
+class Status(Struct, frozen=True, omit_defaults=True):
+    """A rollout as it stands.
+
+    Attributes:
+        state: ``running``, ``paused``, ``done``, ``aborted`` or ``rolled back``; ``reason`` in one sentence why.
+        waiting: what the newest wave's gate waits for; empty when for nothing but time.
+        version, before: number brought, and the one that it replaces.
+        devices: in sum over waves.
+
+    """
+
+    id: str
+    deployment: str
+    model: str
+    version: int
+    state: str
+    wave: int
+    waves: list[WaveStatus]
+    gate: Gate
+    created: str
+    changed: str
+    opened: str
+    before: int | None = None
+    reason: str = ""
+    waiting: str = ""
+
+
+class Member(Struct, frozen=True, omit_defaults=True):
+    """A device in a rollout; ``state`` is ``admitted``, ``confirmed`` or ``failed``."""
+
+    device: str
+    wave: int
+    state: str
+    at: str
+    evidence: dict[str, float] = {}
+
+
+class Planned(Struct, frozen=True, omit_defaults=True):
+    """What a rollout would do: ``exact`` when every patch that may be used is built."""
+
+    model: str
+    version: int
+    selector: str
+    exact: bool
+    devices: list[Forecast]
+
+
+class WhyReply(Struct, frozen=True):
+    """A short chain of reasons, the first cause last."""
+
+    device: str
+    model: str
+    chain: list[Reason]
+
+
+async def plan(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, NewRollout, what="rollout")
+    rollout.check_waves(asked.waves)
+    found = await hub.long_work(
+        hub.plans.plan, asked.deployment or asked.model.partition("@")[0], asked.selector, asked.model, PLAN_SECONDS
+    )
+    return door.reply(
+        request, Planned(found.version.model, found.version.number, found.selector, found.exact, found.forecasts)
+    )
+
+
+async def why(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device, model = door.segment(request, "device"), door.segment(request, "model")
+    found = await hub.threads(hub.fleet.why, device, model, wire.MAX_WAIT + hub.settings.sync_seconds)
+    return door.reply(request, WhyReply(device, model, found))
+
+
+async def list_links(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, await hub.threads(hub.ledger.links))
+
+
+async def put_link(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, NewLink, what="link")
+    made = Link(door.segment(request, "link"), asked.price, asked.currency, asked.rate)
+    await hub.threads(hub.ledger.put_link, made)
+    return door.reply(request, made)
+
+
+async def delete_link(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    await hub.threads(hub.ledger.remove_link, door.segment(request, "link"))
+    return Response(status_code=204)
+
+
+async def show_ledger(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    given = request.query_params
+    by = tuple(name for name in given.get("by", "model,version").split(",") if name)
+    where = {name: given[name] for name in KEYS if given.get(name)}
+    limit = door.number(request, "limit", 1000, 1, 10_000)
+    found = await hub.threads(hub.ledger.sums, by, where, given.get("since", ""), given.get("until", ""), limit)
+    return door.reply(
+        request, [{key: value for key, value in to_builtins(one).items() if value is not None} for one in found]
+    )
+
+
+async def create(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, NewRollout, what="rollout")
+    deployment = asked.deployment or asked.model.partition("@")[0]
+    made = await hub.threads(
+        hub.rollouts.start,
+        asked.id or "",
+        deployment,
+        asked.selector,
+        asked.model,
+        asked.waves,
+        asked.gate,
+        asked.priority,
+    )
+    hub.bells.ring_all()
+    await hub.threads(hub.builds.foresee, made[0].digest)
+    return door.reply(request, status(*made), 201)
+
+
+async def every(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    found = await hub.threads(hub.rollouts.newest, door.number(request, "limit", NEWEST, 1, NEWEST))
+    return door.reply(request, [status(one, [Tally()] * len(one.now.waves)) for one in found])
+
+
+async def show(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return door.reply(request, status(*await hub.threads(hub.rollouts.one, door.segment(request, "rollout"))))
+
+
+async def devices(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    wanted = request.query_params.get("state", "")
+    states = (wanted,) if wanted else ("admitted", "confirmed", "failed")
+    found = await hub.threads(hub.rollouts.members, door.segment(request, "rollout"), states, MEMBERS)
+    return door.reply(
+        request, [Member(one.device, one.wave, one.state, moments.text(one.at), one.evidence) for one in found]
+    )
+
+
+async def pause(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return await _steer(request, hub.rollouts.pause, "paused by an operator")
+
+
+async def resume(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return await _steer(request, hub.rollouts.resume)
+
+
+async def advance(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return await _steer(request, hub.rollouts.advance)
+
+
+async def abort(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return await _steer(request, hub.rollouts.abort, "aborted by an operator")
+
+
+async def roll_back(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    return await _steer(request, hub.rollouts.roll_back, "rolled back by an operator")
+
+
+async def _steer(request: Request, steer: Any, why: str | None = None) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, Given, what="reason")
+    given = () if why is None else (asked.reason or why,)
+    found = await hub.threads(steer, door.segment(request, "rollout"), *given)
+    hub.bells.ring_all()
+    return door.reply(request, status(*found))
+
+
+def status(found: Entry, tallies: list[Tally]) -> Status:
+    """The rollout in the API's words."""
+    now = found.now
+    waiting = rollout.lacking(now, tallies[now.wave]) if now.state == "running" else None
+    return Status(
+        id=now.id,
+        deployment=found.deployment,
+        model=found.model,
+        version=found.version,
+        state=now.state,
+        wave=now.wave,
+        waves=[WaveStatus(str(one), at <= now.wave, tallies[at]) for at, one in enumerate(now.waves)],
+        gate=now.gate,
+        created=moments.text(found.created),
+        changed=moments.text(found.changed),
+        opened=moments.text(now.opened),
+        before=found.before,
+        reason=now.reason,
+        waiting=waiting or "",
+    )
+
+
+_ONE = "/v1/rollouts/{rollout}"
+_LINK = "/v1/links/{link}"
+
+
+def _verb(name: str, handler: Any, words: str) -> Endpoint:
+    return Endpoint("POST", f"{_ONE}/{name}", handler, words, takes=Given, gives=Status)
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/v1/rollouts", create, "Start a rollout", takes=NewRollout, gives=Status, status=201),
+    Endpoint(
+        "GET", "/v1/rollouts", every, "Rollouts, newest first, without tallies", gives=list[Status],
+        query=(("limit", "most items, 1 to 100"),),
+    ),
+    Endpoint("GET", _ONE, show, "A rollout, and what its devices have said", gives=Status),
+    Endpoint(
+        "GET", f"{_ONE}/devices", devices, "Devices that it gave its version to", gives=list[Member],
+        query=(("state", "admitted, confirmed or failed"),),
+    ),
+    Endpoint("POST", "/v1/rollouts/plan", plan, "What a rollout would move and cost", takes=NewRollout, gives=Planned),
+    Endpoint("GET", "/v1/devices/{device}/why/{model}", why, "Why a device runs what it runs", gives=WhyReply),
+    Endpoint("GET", "/v1/links", list_links, "Links and their prices", gives=list[Link]),
+    Endpoint("PUT", _LINK, put_link, "Set a link's price and rate", takes=NewLink, gives=Link),
+    Endpoint("DELETE", _LINK, delete_link, "Forget a link", status=204),
+    Endpoint(
+        "GET", "/v1/ledger", show_ledger, "What was moved", gives=list[Moved],
+        query=(
+            ("by", f"columns to sum by: {', '.join(KEYS)}"), *((name, "only this one") for name in KEYS),
+            ("since", "first day"), ("until", "last day"), ("limit", "most sums, 1 to 10 000"),
+        ),
+    ),
+    _verb("pause", pause, "Take nobody in any more for now"),
+    _verb("resume", resume, "Go on"),
+    _verb("advance", advance, "Open the next wave, whatever the gate says; after the last one it is done"),
+    _verb("abort", abort, "End it: who has the version keeps it"),
+    _verb("rollback", roll_back, "End it: everybody goes back"),
+)  # fmt: skip

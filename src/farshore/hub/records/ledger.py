@@ -1,0 +1,105 @@
+"""Links and their prices, and what was moved over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, case, delete, func, select, update
+
+from farshore.hub.records.tables import ledger, links, upsert
+
+KEYS = ("day", "device", "model", "version", "rollout", "link")
+
+
+class Link(Struct, frozen=True):
+    """A link.
+
+    Attributes:
+        name: as devices name it in their tag ``link``.
+        price: of 1 000 000 bytes.
+        currency: of the price.
+        rate: bytes a second; 0 if not known.
+
+    """
+
+    name: str
+    price: float = 0.0
+    currency: str = ""
+    rate: int = 0
+
+
+class Moved(Struct, frozen=True):
+    """What was moved: sums over all that the members that are None stand for."""
+
+    bytes: int
+    money: float
+    currency: str
+    day: str | None = None
+    device: str | None = None
+    model: str | None = None
+    version: int | None = None
+    rollout: str | None = None
+    link: str | None = None
+
+
+def every_link(tx: Connection) -> list[Link]:
+    return [
+        Link(row.name, row.price, row.currency, row.rate) for row in tx.execute(select(links).order_by(links.c.name))
+    ]
+
+
+def link(tx: Connection, name: str) -> Link:
+    """The link of this name; one without price if there is none."""
+    row = tx.execute(select(links).where(links.c.name == name)).first()
+    return Link(name) if row is None else Link(row.name, row.price, row.currency, row.rate)
+
+
+def put_link(tx: Connection, row: Link) -> None:
+    upsert(tx, links, msgspec.structs.asdict(row))
+
+
+def remove_link(tx: Connection, name: str) -> bool:
+    return tx.execute(delete(links).where(links.c.name == name)).rowcount > 0
+
+
+def add(tx: Connection, key: Mapping[str, Any], count: int, money: float, currency: str) -> None:
+    """Enter ``count`` bytes under ``key``, which has all of :data:`KEYS`."""
+    same = [ledger.c[name] == key[name] for name in KEYS]
+    unpriced = ledger.c.currency == ""  # the link had no price when the day began
+    changed = {
+        "bytes": ledger.c.bytes + count,
+        "money": ledger.c.money + money,
+        "currency": case((unpriced, currency), else_=ledger.c.currency),
+    }
+    if not tx.execute(update(ledger).where(*same).values(**changed)).rowcount:
+        upsert(tx, ledger, {**key, "bytes": count, "money": money, "currency": currency})
+
+
+def sums(
+    tx: Connection, by: Sequence[str], where: Mapping[str, str], since: str, until: str, limit: int
+) -> list[Moved]:
+    """What was moved, in sums by some of :data:`KEYS`; the largest first, or by day where that is asked.
+
+    Args:
+        tx: open for reading.
+        by: names of :data:`KEYS`.
+        where: values that some of them must have.
+        since: first day, ``2026-11-22``; "" for all.
+        until: last day; "" for all.
+        limit: most sums to return.
+
+    """
+    columns = [ledger.c[name] for name in by]
+    total = func.sum(ledger.c.bytes)
+    chosen = select(*columns, ledger.c.currency, total.label("bytes"), func.sum(ledger.c.money).label("money"))
+    chosen = chosen.where(*(ledger.c[name] == value for name, value in where.items()))
+    if since:
+        chosen = chosen.where(ledger.c.day >= since)
+    if until:
+        chosen = chosen.where(ledger.c.day <= until)
+    order = [ledger.c.day] if "day" in by else []
+    rows = tx.execute(chosen.group_by(*columns, ledger.c.currency).order_by(*order, total.desc()).limit(limit))
+    return [Moved(**row) for row in rows.mappings()]

@@ -1,0 +1,416 @@
+"""Rollouts: how a new version reaches the devices of a deployment, wave by wave, and what to do next with one. Pure.
+
+A wave says how far a rollout has opened; a gate says what must be seen of the devices in it before the next one opens.
+Nobody is chosen beforehand: whether a device belongs to an open wave is asked when it syncs, so that starting, advancing
+and ending cost the same for ten devices and for a million. Devices that are not heard of count as unknown, never as
+success.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from farshore.core.errors import Conflict, Invalid
+from farshore.hub import selector
+
+MAX_WAVES = 32
+_compiled = lru_cache(maxsize=256)(selector.parse)
+DAY = 86400.0
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=365 * DAY)]
+Times = Annotated[float, Meta(ge=1e-3, le=1e6)]
+State = Literal["running", "paused", "done", "aborted", "rolled back"]
+ENDED: frozenset[str] = frozenset({"done", "aborted", "rolled back"})
+
+
+class Wave(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How far a rollout opens; one of the three.
+
+    Attributes:
+        count: so many devices, those that ask first.
+        percent: this share of all devices, by a hash of device and rollout: it holds those of smaller percentages.
+        selector: devices that match.
+
+    """
+
+    count: Annotated[int, Meta(ge=1, le=1 << 31)] | None = None
+    percent: Annotated[float, Meta(gt=0, le=100)] | None = None
+    selector: Annotated[str, Meta(max_length=4096)] = ""
+
+    def __post_init__(self) -> None:
+        if (self.count is None) + (self.percent is None) + (not self.selector) != 2:
+            raise ValueError("a wave has one of count, percent and selector")
+
+    def __str__(self) -> str:
+        return self.selector or (f"{self.percent:g}%" if self.percent is not None else str(self.count))
+
+    @property
+    def all(self) -> bool:
+        """Whether it holds every device."""
+        return self.percent == 100 or self.selector.strip() == "*"
+
+
+class Gate(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What must be seen of a wave before the next one opens.
+
+    Attributes:
+        quorum: devices that must have confirmed or failed.
+        seen: share of the wave's devices that must have, of those that were given the version.
+        success: share of these that must have confirmed.
+        failure: share of these whose failure stops the rollout at once; while fewer than ``quorum`` are decided it is taken
+            of the quorum.
+        soak: seconds for which all of this must stay so: time in which devices that have not asked yet can.
+        deadline: seconds after the wave's opening by which it must be so; 0 for no end.
+        gap: most seconds without an answer at the switch, on average.
+        latency, memory: most times what the previous version took on the same device, on average.
+        errors: largest share of requests answered with an error in the trial.
+        agreement: smallest share of answers that agree with the previous version's.
+        compared: answers that must have been compared before ``agreement`` is judged.
+        on_failure: what a gate that fails does.
+        approval: wait for an operator before the next wave, however good all looks.
+
+    """
+
+    quorum: Annotated[int, Meta(ge=1, le=1 << 31)] = 1
+    seen: Share = 0.9
+    success: Share = 0.95
+    failure: Share = 0.05
+    soak: Seconds = 300.0
+    deadline: Seconds = 0.0
+    gap: Seconds | None = None
+    latency: Times | None = None
+    memory: Times | None = None
+    errors: Share | None = None
+    agreement: Share | None = None
+    compared: Annotated[int, Meta(ge=1, le=1 << 31)] = 20
+    on_failure: Literal["pause", "rollback"] = "rollback"
+    approval: bool = False
+
+    def conditions(self) -> dict[str, Any] | None:
+        """What a device itself asks of the version's trial, in the words of ``desired``; None for nothing but to live."""
+        found = {"errors": self.errors, "latency": self.latency, "agreement": self.agreement}
+        asked: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+        return asked | ({"compared": self.compared} if self.agreement is not None else {}) if asked else None
+
+
+class Rollout(Struct, frozen=True):
+    """A rollout as it stands.
+
+    Attributes:
+        id: its name; part of the hash that spreads devices over waves.
+        waves: in order; the last one holds every device.
+        gate: closes each wave.
+        state: see :data:`State`.
+        wave: index of the newest open wave.
+        opened: when that wave opened, seconds since 1970.
+        good_since: since when its gate has found all as it must be; None while it is not.
+        reason: one sentence on why it is in this state; empty while it runs.
+
+    """
+
+    id: str
+    waves: tuple[Wave, ...]
+    gate: Gate
+    state: State
+    wave: int
+    opened: float
+    good_since: float | None = None
+    reason: str = ""
+
+
+class Tally(Struct, frozen=True):
+    """What the devices of one wave have said.
+
+    Attributes:
+        admitted: were given the version.
+        confirmed: run it, past its trial.
+        failed: refused it, or went back.
+        requests, errors: answered in trials, and of these with an error.
+        compared, agreed: answers that were compared with the previous version's, and of these the same.
+        latency, memory, gap: sums over devices: of the ratio to the previous version, of the same, of seconds.
+        timed, weighed, switched: devices in these sums.
+
+    """
+
+    admitted: int = 0
+    confirmed: int = 0
+    failed: int = 0
+    requests: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    latency: float = 0.0
+    memory: float = 0.0
+    gap: float = 0.0
+    timed: int = 0
+    weighed: int = 0
+    switched: int = 0
+
+    @property
+    def decided(self) -> int:
+        return self.confirmed + self.failed
+
+
+class Event(Struct, frozen=True):
+    """Something that happened to a rollout, for the feed: ``kind`` of it, and one sentence."""
+
+    kind: str
+    text: str
+
+
+def parse_waves(text: str) -> tuple[Wave, ...]:
+    """Waves as people write them: ``1,5%,tags.ring = 'early',100%``.
+
+    Raises:
+        Invalid: not waves; the message says which.
+
+    """
+    return check_waves([_wave(part.strip()) for part in _split(text)])
+
+
+def check_waves(waves: Sequence[Wave]) -> tuple[Wave, ...]:
+    """Return ``waves`` if they lead anywhere.
+
+    Raises:
+        Invalid: none, too many, shrinking, with a selector that cannot be read, or the last leaves devices out.
+
+    """
+    if not 1 <= len(waves) <= MAX_WAVES:
+        raise Invalid(f"{len(waves)} waves: use 1 to {MAX_WAVES}")
+    percents = [wave.percent for wave in waves if wave.percent is not None]
+    if any(later <= sooner for sooner, later in pairwise(percents)):
+        raise Invalid(f"waves {', '.join(map(str, waves))}: each percentage must be above the one before")
+    if any(wave.all for wave in waves[:-1]):
+        raise Invalid(f"waves {', '.join(map(str, waves))}: nothing is left after a wave of all devices")
+    if not waves[-1].all:
+        raise Invalid(
+            f"waves {', '.join(map(str, waves))}: the last one must be 100%, so that no device is left behind"
+        )
+    for wave in waves:
+        if wave.selector:
+            selector.parse(wave.selector)
+    return tuple(waves)
+
+
+def bucket(rollout: str, device: str) -> float:
+    """Where a device stands in a rollout, from 0 up to but not 100: stable, even, and different in every rollout."""
+    digest = hashlib.sha256(f"{rollout}\n{device}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / (1 << 48) * 100.0
+
+
+def wave_of(
+    rollout: Rollout,
+    device: str,
+    tags: Mapping[str, Any],
+    admitted: Callable[[str], Sequence[int]],
+    reported: Mapping[str, Any] = NOTHING,
+) -> int | None:
+    """The wave that takes a device in now; None if none is open for it.
+
+    Args:
+        rollout: as it stands.
+        device: its id.
+        tags: its tags.
+        admitted: devices that the rollout with this id has taken in so far, by wave; asked only for waves that count.
+        reported: its reported section.
+
+    """
+    if rollout.state != "running":
+        return None
+    for index, wave in enumerate(rollout.waves[: rollout.wave + 1]):
+        if wave.selector:
+            inside = _compiled(wave.selector).matches(device, tags, reported)
+        elif wave.percent is not None:
+            inside = bucket(rollout.id, device) < wave.percent
+        else:
+            assert wave.count is not None
+            inside = admitted(rollout.id)[index] < wave.count
+        if inside:
+            return index
+    return None
+
+
+def advance(rollout: Rollout, tallies: Sequence[Tally], now: float, last: str = "") -> tuple[Rollout, list[Event]]:
+    """What becomes of a rollout, given what devices have said.
+
+    Args:
+        rollout: as it stands.
+        tallies: one for each wave.
+        now: seconds since 1970.
+        last: why the newest device that failed did, for the reason.
+
+    Returns:
+        the rollout as it stands then (the same if nothing happened), and what happened.
+
+    """
+    if rollout.state in ENDED:
+        return rollout, []
+    opened = list(enumerate(tallies[: rollout.wave + 1]))
+    for index, tally in opened:
+        fault = broken(rollout.gate, tally, last)
+        if fault is not None and (rollout.state == "running" or rollout.gate.on_failure == "rollback"):
+            return _failed(rollout, f"wave {index + 1}: {fault}")
+    if rollout.state == "paused":
+        return rollout, []
+    missing = lacking(rollout, tallies[rollout.wave])
+    if missing is None:
+        since = rollout.good_since if rollout.good_since is not None else now
+        if now - since >= rollout.gate.soak:
+            return _passed(rollout, tallies[rollout.wave], now)
+        return msgspec.structs.replace(rollout, good_since=since), []
+    due = rollout.gate.deadline
+    if due and now - rollout.opened >= due:
+        return _failed(rollout, f"wave {rollout.wave + 1}: after {span(due)} {missing}")
+    return msgspec.structs.replace(rollout, good_since=None), []
+
+
+def broken(gate: Gate, tally: Tally, last: str = "") -> str | None:
+    """What in a wave is so bad that nobody has to wait for more, in one sentence with its figures; ``last`` says why the newest
+    device failed.
+    """
+    checks = (
+        (gate.errors, tally.errors, tally.requests, gate.compared, "of requests in trials failed", 1),
+        (gate.gap, tally.gap, tally.switched, gate.quorum, "seconds without an answer at the switch", 1),
+        (gate.latency, tally.latency, tally.timed, gate.quorum, "times the previous version's latency", 1),
+        (gate.memory, tally.memory, tally.weighed, gate.quorum, "times the previous version's memory", 1),
+        (gate.agreement, tally.agreed, tally.compared, gate.compared, "of answers agree with the previous version's", -1),
+    )  # fmt: skip
+    for limit, total, count, least, words, sign in checks:
+        if limit is None or count < least:
+            continue
+        found = total / count
+        if sign * found > sign * limit:
+            many = f"{count} answers" if words.startswith("of ") else f"{count} devices"
+            return f"{found:.3g} {words} ({many}); {'at most' if sign > 0 else 'at least'} {limit:.3g} is asked"
+    of = max(tally.decided, gate.quorum)
+    if tally.failed and tally.failed > _part(gate.failure, of):
+        return f"{tally.failed} of {tally.decided} devices failed; at most {gate.failure * 100:.3g} % of them may" + (
+            f" ({last})" if last else ""
+        )
+    return None
+
+
+def lacking(rollout: Rollout, tally: Tally) -> str | None:
+    """What the gate of the newest wave still waits for, in words; None if all is as it must be."""
+    gate, wave = rollout.gate, rollout.waves[rollout.wave]
+    quorum = gate.quorum if wave.count is None else min(gate.quorum, wave.count)
+    expected = tally.admitted if wave.count is None else max(tally.admitted, wave.count)
+    need = max(quorum, math.ceil(_part(gate.seen, expected)))
+    if tally.decided < need:
+        return f"{tally.decided} of {expected} devices have confirmed or failed; {need} must"
+    if tally.confirmed < _part(gate.success, tally.decided):
+        return f"{tally.confirmed} of {tally.decided} devices confirmed; {gate.success:.3g} of them must"
+    if gate.agreement is not None and tally.compared < gate.compared:
+        return f"{tally.compared} answers were compared with the previous version's; {gate.compared} must be"
+    return None
+
+
+def _part(share: float, count: int) -> float:
+    """``share`` of ``count`` as people mean it: 55 % of 100 is 55, not the 55.00000000000001 that floats make of it."""
+    return round(share * count, 6)
+
+
+def pause(rollout: Rollout, why: str) -> Rollout:
+    """Take nobody in any more; who has the version keeps it.
+
+    Raises:
+        Conflict: it does not run.
+
+    """
+    _check_live(rollout, "running")
+    return msgspec.structs.replace(rollout, state="paused", reason=why, good_since=None)
+
+
+def resume(rollout: Rollout, now: float) -> Rollout:
+    """Go on with the newest wave, whose deadline begins anew.
+
+    Raises:
+        Conflict: it is not paused.
+
+    """
+    _check_live(rollout, "paused")
+    return msgspec.structs.replace(rollout, state="running", reason="", opened=now, good_since=None)
+
+
+def open_next(rollout: Rollout, now: float) -> Rollout:
+    """Open the next wave, whatever the gate says; after the last one it is done: nobody may be left for that to see.
+
+    Raises:
+        Conflict: it has ended.
+
+    """
+    _check_live(rollout, "running", "paused")
+    if rollout.wave + 1 >= len(rollout.waves):
+        return msgspec.structs.replace(rollout, state="done", good_since=None, reason="")
+    return msgspec.structs.replace(
+        rollout, state="running", wave=rollout.wave + 1, opened=now, good_since=None, reason=""
+    )
+
+
+def end(rollout: Rollout, state: Literal["aborted", "rolled back"], why: str) -> Rollout:
+    """End it: ``aborted``, and who has the version keeps it; or ``rolled back``, and nobody does.
+
+    Raises:
+        Conflict: it has ended that way before.
+
+    """
+    if rollout.state == state or (rollout.state in ENDED and state == "aborted"):
+        raise Conflict(f"rollout {rollout.id} is {rollout.state} already")
+    return msgspec.structs.replace(rollout, state=state, reason=why, good_since=None)
+
+
+def span(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    for unit, length in (("d", DAY), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _passed(rollout: Rollout, tally: Tally, now: float) -> tuple[Rollout, list[Event]]:
+    said = f"wave {rollout.wave + 1} passed: {tally.confirmed} of {tally.decided} devices confirmed"
+    if rollout.wave + 1 == len(rollout.waves):
+        return msgspec.structs.replace(rollout, state="done", reason="", good_since=None), [Event("done", said)]
+    if rollout.gate.approval:
+        reason = f"{said}; the next wave waits for approval"
+        return pause(rollout, reason), [Event("paused", reason)]
+    return open_next(rollout, now), [Event("advanced", f"{said}; wave {rollout.wave + 2} is open")]
+
+
+def _failed(rollout: Rollout, reason: str) -> tuple[Rollout, list[Event]]:
+    if rollout.gate.on_failure == "pause":
+        return pause(rollout, reason), [Event("paused", reason)]
+    return end(rollout, "rolled back", reason), [Event("rolled back", reason)]
+
+
+def _check_live(rollout: Rollout, *states: str) -> None:
+    if rollout.state not in states:
+        raise Conflict(f"rollout {rollout.id} is {rollout.state}, not {' or '.join(states)}")
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas that stand outside quotes and brackets."""
+    return [part for part in re.findall(r"(?:'(?:[^']|'')*'|\[[^\]]*\]|[^,'\[]|['\[])+", text) if part.strip()]
+
+
+def _wave(text: str) -> Wave:
+    number = re.fullmatch(r"(\d{1,10}(?:\.\d+)?)\s*(%?)", text)
+    try:
+        if number is None:
+            return Wave(selector=text)
+        wave = Wave(percent=float(number[1])) if number[2] else Wave(count=int(number[1]))
+        return msgspec.convert(msgspec.to_builtins(wave), Wave)
+    except (ValueError, msgspec.ValidationError):
+        raise Invalid(f"wave {text[:40]!r}: use a count (5), a percentage (10%) or a selector") from None

@@ -1,0 +1,333 @@
+"""One simulated device: the agent's own deciders over a disk, a link and an inference server in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from farshore.agent import plan, report
+from farshore.agent.journal import Journal
+from farshore.agent.report import Reporter
+from farshore.agent.state import Device, Local, ModelState, Notes, Trial, Version
+from farshore.core import wire
+from farshore.core.control import ModelStatus, Serving, Status
+from farshore.core.digest import Digest
+from farshore.core.errors import FarshoreError, Unavailable
+from farshore.core.manifest import Manifest, choose_variant
+from farshore.core.wire import Fault, SyncReply, SyncRequest
+
+RUNTIMES = ("onnxruntime",)
+MEMORY, MACHINE = 4 << 30, "aarch64"
+INSTALL, PROBE, SWITCH = 0.5, 4.0, 0.2
+REQUESTS = 2.0
+"""Requests a second that a device's camera asks."""
+LATENCY = 0.05
+POLL = 60.0
+"""Seconds between syncs of a device with nothing to say."""
+
+_NOWHERE = Path("nowhere")
+COMPARED = 0.1
+"""Share of requests in a trial whose answer is compared with the previous version's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How a version does on devices.
+
+    Attributes:
+        fit: whether it passes its probe.
+        crashes: deaths of its worker a minute.
+        errors: share of requests that it answers with an error.
+        agreement: share of answers that are the same as the previous version's.
+        latency: times the usual.
+
+    """
+
+    fit: bool = True
+    crashes: float = 0.0
+    errors: float = 0.0
+    agreement: float = 0.98
+    latency: float = 1.0
+
+
+class Hub:
+    """What a device asks of its hub; may raise ``Unavailable`` like any link."""
+
+    def sync(self, device: Simulated, request: SyncRequest) -> SyncReply:
+        raise NotImplementedError
+
+    def manifest(self, device: Simulated, digest: Digest) -> Manifest:
+        raise NotImplementedError
+
+    def size(self, device: Simulated, digest: Digest) -> int:
+        """Bytes of the cheapest route to a file."""
+        raise NotImplementedError
+
+
+class _Notes(Journal):
+    """The journal without its file."""
+
+    def __init__(self) -> None:
+        super().__init__(_NOWHERE)
+
+    def _keep(self, notes: Notes) -> None:
+        self.notes = notes
+
+
+class _Reports(Reporter):
+    """The reporter without its file."""
+
+    def __init__(self) -> None:
+        super().__init__(_NOWHERE)
+
+    def _keep(self, sent: Any) -> None:
+        self._sent = sent
+
+
+@dataclass(slots=True)
+class Simulated:
+    """A device.
+
+    Attributes:
+        name: its id.
+        hub: its hub.
+        behaviour: of a version, by manifest digest.
+        chance: all that is random about it.
+        rate: bytes a second of its link.
+        trial: seconds a new version must answer.
+        skew: seconds by which its clock is wrong.
+        away: it is switched off, or its link is, until then; seconds of virtual time.
+        history: versions that answered, in order.
+
+    """
+
+    name: str
+    hub: Hub
+    behaviour: Callable[[str], Behaviour]
+    chance: random.Random
+    rate: float = 16_000.0
+    trial: float = 60.0
+    skew: float = 0.0
+    away: float = 0.0
+    notes: _Notes = field(default_factory=_Notes)
+    reports: _Reports = field(default_factory=_Reports)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    states: dict[str, ModelState] = field(default_factory=dict)
+    serving: dict[str, tuple[Digest, float]] = field(default_factory=dict)
+    shadows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    manifests: dict[Digest, Manifest] = field(default_factory=dict)
+    history: list[tuple[str, int]] = field(default_factory=list)
+    synced: float = -1e9
+
+    def turn(self, now: float) -> float:
+        """Do one thing; returns the moment of virtual time at which to be asked again.
+
+        Args:
+            now: virtual time.
+
+        """
+        if now < self.away:
+            return self.away
+        local, desired = self._local(now), self.notes.desired()
+        verdicts = plan.verdicts(desired, local, now + self.skew)
+        step = plan.choose(verdicts, desired, local)
+        section = report.reported(desired, local, verdicts, None)
+        change = self.reports.change(section)
+        if (change is not None and now - self.synced >= 2.0) or now - self.synced >= POLL:
+            self._sync(section, change, now)
+            return now + self.chance.uniform(0.1, 1.0)
+        if step is not None:
+            return now + self._act(step, local, now)
+        holds = [one.until - self.skew for one in verdicts.values() if isinstance(one, plan.Hold) and one.until]
+        return max(min([self.synced + POLL, *holds]), now + 0.1)
+
+    def running(self, model: str) -> Version | None:
+        """The version that answers."""
+        state = self.states.get(model)
+        return None if state is None or state.current is None else state.installed.get(state.current)
+
+    def reboot(self, now: float) -> None:
+        """The machine starts anew: trials count that, and what is current is loaded."""
+        self.notes.started(f"boot at {now}")
+        self.serving = {model: (digest, now) for model, (digest, _) in self.serving.items()}
+
+    def _sync(self, section: dict[str, Any], change: dict[str, Any] | None, now: float) -> None:
+        if change is not None:
+            self.reports.sending(change)
+        self.synced = now
+        try:
+            reply = self.hub.sync(self, SyncRequest(seen=self.notes.notes.seen, reported=change, wait=1))
+        except Unavailable:
+            return
+        if change is not None:
+            self.reports.accepted(section)
+        if reply.desired is not None:
+            self.notes.accept(reply.desired, reply.desired["$version"])
+
+    def _local(self, now: float) -> Local:
+        desired, names = self.notes.desired() or {}, set()
+        names |= {*self.states, *desired, *self.notes.notes.models}
+        models = {name: self._state(name, desired.get(name)) for name in names}
+        status = Status(RUNTIMES, {model: ModelStatus(self._serving(model, now)) for model in self.serving})
+        facts = Device(MEMORY, MACHINE, None, 0, self.trial)
+        return Local(device=facts, models=models, blobs=dict(self.blobs), server=status, runtimes=RUNTIMES)
+
+    def _state(self, name: str, want: wire.DesiredModel | None) -> ModelState:
+        state, note = self.states.get(name, ModelState()), self.notes.note(name)
+        wanted = None
+        if want is not None and want.digest not in state.installed and want.digest in self.manifests:
+            wanted = self._version(Digest(want.digest))
+        return ModelState(state.current, state.previous, state.installed, wanted, note)
+
+    def _version(self, digest: Digest) -> Version:
+        manifest = self.manifests[digest]
+        variant = choose_variant(manifest, RUNTIMES, MEMORY, MACHINE)
+        files = {} if variant is None else {one: file.size for one, file in manifest.needed(variant).items()}
+        return Version(manifest.version, digest, None if variant is None else variant.name, files)
+
+    def _serving(self, model: str, now: float) -> Serving:
+        digest, since = self.serving[model]
+        does, seconds = self.behaviour(digest), max(now - since, 0.0)
+        requests = int(seconds * REQUESTS)
+        version = self.states[model].installed[digest].number
+        crashes = int(does.crashes * seconds / 60)
+        on_trial = self.notes.note(model).trial
+        compared, agreed = (0, 0) if on_trial is None else self._compared(digest, requests)
+        return Serving(
+            digest, version, requests, int(requests * does.errors), crashes, seconds,
+            latency=LATENCY * does.latency, compared=compared, agreed=agreed,
+        )  # fmt: skip
+
+    def _act(self, step: plan.Step, local: Local, now: float) -> float:
+        """Do a step; returns the seconds that it takes."""
+        try:
+            return self._do(step, local, now)
+        except FarshoreError as error:
+            if not isinstance(step, plan.CollectGarbage | plan.Confirm | plan.Drop):
+                self.notes.end(step.model, Fault(error.code, error.message), strike=False)
+            return 1.0
+
+    def _do(self, step: plan.Step, local: Local, now: float) -> float:
+        match step:
+            case plan.FetchManifest():
+                return self._fetch_manifest(step, now)
+            case plan.Download():
+                return self._download(step, now)
+            case plan.Install():
+                return self._install(step, local)
+            case plan.Probe():
+                return self._probe(step, now)
+            case plan.Activate():
+                return self._activate(step, local, now)
+            case plan.Confirm():
+                return self._confirm(step, local)
+            case plan.RollBack():
+                return self._roll_back(step, local, now)
+            case plan.Drop():
+                return self._drop(step)
+            case plan.CollectGarbage():
+                return self._collect(step)
+
+    def _begin(self, step: Any, now: float, *, strike: bool = False) -> None:
+        self.notes.begin(step.model, plan.kind(step), now + self.skew, strike=strike)
+
+    def _fetch_manifest(self, step: plan.FetchManifest, now: float) -> float:
+        self._begin(step, now)
+        self.manifests[step.digest] = self.hub.manifest(self, step.digest)
+        self.notes.write(step.model, attempt=None)
+        return 1500 / self.rate
+
+    def _download(self, step: plan.Download, now: float) -> float:
+        self._begin(step, now)
+        size = self.hub.size(self, step.digest)
+        self.blobs[step.digest] = step.size
+        self.notes.write(step.model, attempt=None, fetched=self.notes.note(step.model).fetched + size)
+        return size / self.rate
+
+    def _install(self, step: plan.Install, local: Local) -> float:
+        state, wanted = self.states.get(step.model, ModelState()), local.model(step.model).wanted
+        assert wanted is not None
+        self.states[step.model] = _with(state, installed={**state.installed, step.digest: wanted})
+        self.notes.write(step.model, attempt=None)
+        return INSTALL
+
+    def _probe(self, step: plan.Probe, now: float) -> float:
+        self._begin(step, now, strike=True)
+        if self.behaviour(step.digest).fit:
+            self.notes.write(step.model, attempt=None, probed=True)
+        else:
+            fault = Fault("invalid", "an acceptance case was missed")
+            self.notes.write(step.model, attempt=None, failed=fault)
+        return PROBE
+
+    def _activate(self, step: plan.Activate, local: Local, now: float) -> float:
+        before = local.status(step.model).serving
+        trial = Trial(step.digest, step.back, latency=0.0 if before is None else before.latency)
+        self.notes.write(step.model, trial=trial)
+        self._begin(step, now, strike=True)
+        self._point(step.model, step.digest, now)
+        self.notes.write(step.model, attempt=None, trial=replace(trial, switched=True, gap=SWITCH))
+        return SWITCH
+
+    def _confirm(self, step: plan.Confirm, local: Local) -> float:
+        self.notes.write(step.model, trial=None, attempt=None, shown=self._shown(step.model, local))
+        return 0.0
+
+    def _roll_back(self, step: plan.RollBack, local: Local, now: float) -> float:
+        shown = self._shown(step.model, local)
+        note, state = self.notes.note(step.model), self.states[step.model]
+        if step.back is None:
+            self.states[step.model] = _with(state, current=None)
+            self.serving.pop(step.model, None)
+        else:
+            self._point(step.model, step.back, now)
+        kept = {digest: one for digest, one in self.states[step.model].installed.items() if digest != step.digest}
+        self.states[step.model] = _with(self.states[step.model], installed=kept)
+        meant = {"failed": step.fault, "probed": False} if note.digest == step.digest else {}
+        self.notes.write(step.model, trial=None, attempt=None, shown=shown, **meant)
+        return SWITCH
+
+    def _shown(self, model: str, local: Local) -> wire.Trial | None:
+        note = self.notes.note(model)
+        return (None if note.trial is None else note.trial.shown(local.status(model).serving)) or note.shown
+
+    def _drop(self, step: plan.Drop) -> float:
+        self.states.pop(step.model, None)
+        self.serving.pop(step.model, None)
+        self.notes.forget(step.model)
+        return 0.1
+
+    def _collect(self, step: plan.CollectGarbage) -> float:
+        for model, digest in step.versions:
+            state = self.states[model]
+            kept = {one: entry for one, entry in state.installed.items() if one != digest}
+            previous = None if state.previous == digest else state.previous
+            self.states[model] = _with(state, installed=kept, previous=previous)
+        for blob in step.blobs:
+            self.blobs.pop(blob, None)
+        return 0.1
+
+    def _point(self, model: str, digest: Digest, now: float) -> None:
+        state = self.states[model]
+        if state.current != digest:
+            self.states[model] = _with(state, current=digest, previous=state.current)
+            self.history.append((model, state.installed[digest].number))
+        self.serving[model] = (digest, now)
+
+    def _compared(self, digest: Digest, requests: int) -> tuple[int, int]:
+        """Answers compared with the previous version's so far, and how many of them were the same."""
+        compared, agreed = self.shadows.get(digest, (0, 0))
+        for _ in range(int(requests * COMPARED) - compared):
+            compared, agreed = compared + 1, agreed + (self.chance.random() < self.behaviour(digest).agreement)
+        self.shadows[digest] = compared, agreed
+        return compared, agreed
+
+
+def _with(state: ModelState, **changes: Any) -> ModelState:
+    values: dict[str, Any] = {"current": state.current, "previous": state.previous, "installed": state.installed}
+    return ModelState(**{**values, **changes})
