@@ -10,6 +10,7 @@ PURE = [
     "core",
     "formats",
     "delta",
+    "trust",
     "hub/costs.py",
     "hub/deployment.py",
     "hub/kinship.py",
