@@ -10,6 +10,7 @@ PURE = [
     "core",
     "formats",
     "delta",
+    "mqtt",
     "trust",
     "hub/costs.py",
     "hub/deployment.py",
