@@ -41,16 +41,16 @@ class Selector:
     """A parsed condition; make one with :func:`parse`."""
 
     text: str
-    _root: Node
+    root: Node
 
     def matches(self, device: str, tags: Mapping[str, Any], reported: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """Whether the condition is true (not merely undefined) for a device with this id, these tags and this reported section."""
-        return _truth(self._root, {"deviceId": device, "tags": tags, "reported": reported}) is True
+        return _truth(self.root, {"deviceId": device, "tags": tags, "reported": reported}) is True
 
     @property
     def fleet(self) -> str:
         """The fleet outside of which this can select no device, because it says so: ``tags.fleet = 'north' AND (…)``; "" if none."""
-        terms = self._root.terms if isinstance(self._root, And) else (self._root,)
+        terms = self.root.terms if isinstance(self.root, And) else (self.root,)
         for term in terms:
             if isinstance(term, Comparison) and term.symbol == "=" and term.left == Property(("tags", "fleet")):
                 value = term.right.value if isinstance(term.right, Literal) else None
