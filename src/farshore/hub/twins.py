@@ -12,10 +12,10 @@ from farshore.hub import deployment, moments
 from farshore.hub.records.devices import Twin
 
 
-def new(device: str, tags: dict[str, Any], now: float) -> Twin:
-    """The twin that a device begins with."""
+def new(device: str, tags: dict[str, Any], now: float, module: str = "") -> Twin:
+    """The twin that a device, or one of its modules, begins with."""
     stamp = moments.text(now)
-    return Twin(device, 1, tags, {}, twin.empty(stamp, versioned=True), twin.empty(stamp), 0)
+    return Twin(device, 1, tags, {}, twin.empty(stamp, versioned=True), twin.empty(stamp), 0, module)
 
 
 def check_tags(tags: dict[str, Any]) -> None:

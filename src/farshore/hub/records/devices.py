@@ -1,4 +1,4 @@
-"""Devices, their twins, and which versions each of them holds."""
+"""Devices, their twins and their modules', and which versions each of them holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from farshore.core.twin import Section
 from farshore.hub.records.changes import RULES, counter
@@ -41,6 +41,7 @@ class Twin(Struct, frozen=True):
         desired: what the device is told: ``manual`` and deployments' models.
         reported: what the device said.
         rules: the counter of deployment changes when this row was read.
+        module: whose twin it is on the device; "" for the device's own.
 
     """
 
@@ -51,6 +52,7 @@ class Twin(Struct, frozen=True):
     desired: Section
     reported: Section
     rules: int
+    module: str = ""
 
 
 class Standing(Struct, frozen=True):
@@ -77,7 +79,12 @@ class Standing(Struct, frozen=True):
 def add(tx: Connection, twin: Twin, standing: Standing, now: float) -> None:
     """A new device with its twin."""
     tx.execute(insert(devices).values(id=twin.device, created=now, seen=None, **structs.asdict(standing)))
-    tx.execute(insert(twins).values(device=twin.device, **_columns(twin)))
+    add_twin(tx, twin)
+
+
+def add_twin(tx: Connection, twin: Twin) -> None:
+    """A further twin of a device: a module's."""
+    tx.execute(insert(twins).values(device=twin.device, module=twin.module, **_columns(twin)))
 
 
 def standing(tx: Connection, device: str) -> Standing | None:
@@ -101,8 +108,9 @@ def by_credential(tx: Connection, credential: str) -> tuple[str, Standing] | Non
     return None if row is None else (row.id, _standing(row))
 
 
-def twin(tx: Connection, device: str) -> Twin | None:
-    return _twin(tx.execute(_TWIN.where(twins.c.device == device)).first())
+def twin(tx: Connection, device: str, module: str = "") -> Twin | None:
+    """A device's twin, or that of one of its modules."""
+    return _twin(tx.execute(_TWIN.where(twins.c.device == device, twins.c.module == module)).first())
 
 
 def twin_by_credential(tx: Connection, credential: str) -> tuple[Twin, Standing] | None:
@@ -113,7 +121,14 @@ def twin_by_credential(tx: Connection, credential: str) -> tuple[Twin, Standing]
 
 
 def write_twin(tx: Connection, twin: Twin) -> None:
-    tx.execute(update(twins).where(twins.c.device == twin.device).values(**_columns(twin)))
+    own = (twins.c.device == twin.device, twins.c.module == twin.module)
+    tx.execute(update(twins).where(*own).values(**_columns(twin)))
+
+
+def remove_module(tx: Connection, device: str, module: str) -> None:
+    """Forget a module's twin, and what it held."""
+    for table in (twins, holdings):
+        tx.execute(delete(table).where(table.c.device == device, table.c.module == module))
 
 
 def one(tx: Connection, device: str) -> Device | None:
@@ -121,10 +136,24 @@ def one(tx: Connection, device: str) -> Device | None:
     return None if row is None else _device(row)
 
 
+def modules(tx: Connection, device: str) -> list[Twin]:
+    """The twins of a device's modules, by name."""
+    rows = tx.execute(_TWIN.where(twins.c.device == device, twins.c.module != "").order_by(twins.c.module))
+    return [found for row in rows if (found := _twin(row)) is not None]
+
+
+def module_page(tx: Connection, after: tuple[str, str], limit: int) -> list[Twin]:
+    """Twins of modules, by device and name, from the first one after ``after``."""
+    device, module = after
+    later = or_(twins.c.device > device, and_(twins.c.device == device, twins.c.module > module))
+    rows = tx.execute(_TWIN.where(twins.c.module != "", later).order_by(twins.c.device, twins.c.module).limit(limit))
+    return [found for row in rows if (found := _twin(row)) is not None]
+
+
 def page(tx: Connection, after: str, limit: int) -> list[tuple[Device, Twin]]:
     """Devices with their twins, by id, from the first one after ``after``."""
     both = _TWIN.add_columns(devices.c.id, devices.c.created, devices.c.seen, *_STANDING)
-    both = both.join(devices, devices.c.id == twins.c.device)
+    both = both.join(devices, devices.c.id == twins.c.device).where(_OWN)
     rows = tx.execute(both.where(devices.c.id > after).order_by(devices.c.id).limit(limit))
     return [(_device(row), found) for row in rows if (found := _twin(row)) is not None]
 
@@ -140,19 +169,22 @@ def note_seen(tx: Connection, seen: dict[str, float]) -> None:
         tx.execute(statement, [{"device": device, "at": at} for device, at in seen.items()])
 
 
-def hold(tx: Connection, device: str, roles: Iterable[str], held: dict[tuple[str, str], str]) -> None:
-    """Replace what a device holds in ``roles``.
+def hold(tx: Connection, device: str, roles: Iterable[str], held: dict[tuple[str, str], str], module: str = "") -> None:
+    """Replace what a device, or one of its modules, holds in ``roles``.
 
     Args:
         tx: open for writing.
         device: its id.
         roles: roles that are known anew; what stood there is forgotten.
         held: (model, role) → manifest digest.
+        module: "" for the device itself.
 
     """
-    tx.execute(delete(holdings).where(holdings.c.device == device, holdings.c.role.in_(list(roles))))
+    own = (holdings.c.device == device, holdings.c.module == module)
+    tx.execute(delete(holdings).where(*own, holdings.c.role.in_(list(roles))))
     rows = [
-        {"device": device, "model": model, "role": role, "digest": digest} for (model, role), digest in held.items()
+        {"device": device, "module": module, "model": model, "role": role, "digest": digest}
+        for (model, role), digest in held.items()
     ]
     if rows:
         tx.execute(insert(holdings), rows)
@@ -173,7 +205,7 @@ def held_numbers(tx: Connection, model: str) -> set[int]:
 def holder_counts(tx: Connection, digest: str) -> dict[str, int]:
     """How many devices hold a version, by role."""
     rows = tx.execute(
-        select(holdings.c.role, func.count().label("devices"))
+        select(holdings.c.role, func.count(holdings.c.device.distinct()).label("devices"))
         .where(holdings.c.digest == digest)
         .group_by(holdings.c.role)
     )
@@ -192,11 +224,12 @@ def needs_file(tx: Connection, device: str, digest: str) -> bool:
 
 
 _TWIN = select(twins, counter(RULES).label("rules"))
+_OWN = twins.c.module == literal_column("''")  # the device's, not a module's
 _STANDING = tuple(devices.c[name] for name in Standing.__struct_fields__)
 _TWIN_BY_CREDENTIAL = (
     _TWIN.add_columns(*_STANDING)
     .join(devices, devices.c.id == twins.c.device)
-    .where(devices.c.credential == bindparam("secret"))
+    .where(devices.c.credential == bindparam("secret"), _OWN)
 )
 
 
@@ -233,6 +266,7 @@ def _twin(row: Row[Any] | None) -> Twin | None:
         desired=Section(row.desired, row.desired_metadata, row.desired_version),
         reported=Section(row.reported, row.reported_metadata, row.reported_version),
         rules=row.rules or 0,
+        module=row.module,
     )
 
 

@@ -151,10 +151,28 @@ devices = Table(
     Column("expires", Double, nullable=False),
 )
 
+identities = Table(
+    "identities",  # as IoT Hub's clients know a device or module; their keys are symmetric, so the hub has to hold them
+    metadata,
+    Column("device", _key("devices.id"), primary_key=True),
+    Column("module", Text, primary_key=True),  # "" for the device itself
+    Column("generation", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),  # makes the etag
+    Column("kind", Text, nullable=False),
+    Column("primary_key", Text, nullable=False),
+    Column("secondary_key", Text, nullable=False),
+    Column("edge", Boolean, nullable=False),
+    Column("managed_by", Text, nullable=False),
+    Column("status_at", Double),
+    Column("connection_at", Double),
+    Column("active_at", Double),
+)
+
 twins = Table(
     "twins",
     metadata,
     Column("device", _key("devices.id"), primary_key=True),
+    Column("module", Text, primary_key=True, default=""),  # "" for the device's own
     Column("version", BigInteger, nullable=False),  # of tags and desired together: makes the etag
     Column("tags", Json, nullable=False),
     Column("manual", Json, nullable=False),  # desired as operators wrote it; "desired" has deployments' models as well
@@ -170,6 +188,7 @@ holdings = Table(
     "holdings",
     metadata,
     Column("device", _key("devices.id"), primary_key=True),
+    Column("module", Text, primary_key=True, default=""),
     Column("model", Text, primary_key=True),
     Column("role", Text, primary_key=True),
     Column("digest", Text, nullable=False),
@@ -317,6 +336,7 @@ sessions = Table(
     Column("id", Text, nullable=False),
     Column("operator", Text, nullable=False),
     Column("expires", Double, nullable=False),
+    Column("token", Text, nullable=False),  # id of the API token that it was begun with; "" for none
 )
 
 uploads = Table(
