@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from farshore.core.errors import Invalid, TooLarge
+from farshore.serve import odd_jpegs
 
 MAX_SCANS = 100
 """Scans of a progressive JPEG; each costs a pass over all coefficients, and ten are usual."""
@@ -104,7 +105,7 @@ def decode(data: bytes, head: Head, at_least: tuple[int, int] = (0, 0)) -> Pixel
 
 def _jpeg_head(data: bytes) -> Head:
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, _, _ = odd_jpegs.read(simplejpeg.decode_jpeg_header, data)
     except KeyError:
         raise Invalid("a broken JPEG: its header ends before it says how colours are stored") from None
     except ValueError as error:
@@ -133,9 +134,15 @@ def _bmp_head(data: bytes) -> Head:
 def _decode_jpeg(data: bytes, at_least: tuple[int, int]) -> Pixels:
     height, width = SPARE * at_least[0], SPARE * at_least[1]
     factor = 2 if height and width else 1  # scales between whole and half are slower than whole
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGBX", min_height=height, min_width=width, min_factor=factor)
+
+    def read(data: bytes, *, strict: bool = True) -> Pixels:
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data, "RGBX", min_height=height, min_width=width, min_factor=factor, strict=strict
+        )
         return pixels
+
+    try:
+        return odd_jpegs.read(read, data)
     except ValueError as error:
         if "colorspace" not in str(error).lower() and "color" not in str(error).lower():
             raise Invalid(f"a broken JPEG: {_line(error)}") from None
@@ -198,15 +205,10 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _orientation(data: bytes) -> int:
-    """EXIF's orientation in a JPEG; 1 where none can be read. Walks the segments before the first scan."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker in {0xDA, 0xD9} or length < 2:
-            break
-        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            return _tiff_orientation(data[position + 10 : position + 2 + length])
-        position += 2 + length
+    """EXIF's orientation in a JPEG; 1 where none can be read."""
+    for segment in odd_jpegs.segments(data):
+        if segment.marker == odd_jpegs.APP1 and data[segment.start : segment.start + 6] == b"Exif\0\0":
+            return _tiff_orientation(data[segment.start + 6 : segment.end])
     return 1
 
 
