@@ -207,6 +207,7 @@ deployments = Table(
     Column("created", Double, nullable=False),
     Column("changed", Double, nullable=False),
     Column("rollout", BigInteger),  # by which its version reaches devices; NULL: it holds for all of them
+    Column("activate", Json),  # times of day in which devices may switch to it; NULL: always
     Index(None, "version_id"),
     sqlite_autoincrement=True,
 )
@@ -228,6 +229,10 @@ rollouts = Table(
     Column("reason", Text, nullable=False),
     Column("created", Double, nullable=False),
     Column("changed", Double, nullable=False),
+    Column("ref", Text),  # as it was asked for; with "selector" and "terms" what it was started with
+    Column("selector", Text),  # NULL: from before this was kept, and its deployment is gone
+    Column("terms", Json),
+    Column("held", Boolean),  # devices have the version beside, and wait for the switch
     Index(None, "state"),
     Index(None, "version_id"),
     Index(None, "before_id"),
@@ -253,6 +258,19 @@ links = Table(
     Column("price", Double, nullable=False),  # of 1 000 000 bytes
     Column("currency", Text, nullable=False),
     Column("rate", BigInteger, nullable=False),  # bytes a second; 0: not known
+    Column("windows", Json),  # times of day in which bytes may be moved; NULL: always
+    Column("day", BigInteger),  # bytes that a device may move in a day; NULL: any
+    Column("month", BigInteger),
+)
+
+layers = Table(
+    "layers",  # settings of the devices that a selector matches
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("selector", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("changed", Double, nullable=False),
 )
 
 ledger = Table(
