@@ -272,3 +272,21 @@ def test_what_only_cannot_be_read_now_or_is_linked_to_stays(tmp_path, monkeypatc
         patch.setattr(Path, "read_bytes", failing)
         Slots(tmp_path).sweep()
     assert linked.path.exists() and other.path.exists()
+
+
+def test_what_somebody_laid_beside_the_models_keeps_nothing_from_starting(tmp_path):
+    """A note of an operator, a link that leads nowhere, a file where versions should be."""
+    device = Device(tmp_path)
+    one = device.install(1)
+    models = device.slots.folder
+    (models / "README.txt").write_text("ours")
+    (models / "broken").symlink_to(tmp_path / "nowhere")
+    (models / "odd").mkdir()
+    (models / "odd" / "versions").write_text("no folder")
+    (models / "odd" / f"{files.TEMPORARY}left").write_text("an interrupted write")
+    again = Slots(tmp_path)
+    again.sweep()
+    assert again.models() == ["detector"]
+    assert again.installed("detector") == [one]
+    assert (models / "README.txt").read_text() == "ours"
+    assert not (models / "odd" / f"{files.TEMPORARY}left").exists()

@@ -84,8 +84,11 @@ class Slots:
         """
         files.sweep(self.folder)
         for entry in self.folder.iterdir():
+            if not entry.is_dir():
+                continue  # a file that somebody laid here is no model, and not ours to delete
             files.sweep(entry)
-            files.sweep(entry / "versions")
+            if (entry / "versions").is_dir():
+                files.sweep(entry / "versions")
             self._sweep_damaged(entry)
 
     def _sweep_damaged(self, model: Path) -> None:
