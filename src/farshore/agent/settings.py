@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from farshore.agent import windows
+from farshore.core import windows
 from farshore.core import wire
 from farshore.core.errors import Invalid
 
@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         keep_free: bytes of the disk that are never filled.
         rate: bytes a second that downloads may use; None for no limit.
         minimum_rate: bytes a second below which, for a minute, a connection is given up and opened anew.
-        windows: times of day in which bytes may be moved; none for always. See :mod:`farshore.agent.windows`.
+        windows: times of day in which bytes may be moved; none for always. See :mod:`farshore.core.windows`.
         trial: seconds a new version must answer before it is confirmed.
         wait: seconds the hub may hold an idle sync until something changes.
         poll: seconds between syncs while there is work, or where the hub does not hold them.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from farshore.agent import windows
+from farshore.core import windows
 from farshore.agent.clock import Clock
 from farshore.agent.journal import Journal
 from farshore.agent.link import Link

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farshore.agent.windows import next_open, parse
 from farshore.core.errors import Invalid
+from farshore.core.windows import both_open, next_open, parse
 
 DAY = 86400
 MIDNIGHT = 1_800_057_600.0  # in UTC
@@ -64,3 +64,23 @@ def test_it_is_open_when_it_says_so(start, end, utc, now, offset):
 def test_what_is_not_a_window(text):
     with pytest.raises(Invalid):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "hour", "opens"),
+    [
+        ([], [], 3, 3),
+        (["22:00-06:00Z"], [], 12, 22),
+        (["22:00-06:00Z"], ["04:00-08:00Z"], 12, 28),
+        (["22:00-06:00Z"], ["04:00-08:00Z"], 5, 5),
+        (["00:00-02:00Z", "12:00-14:00Z"], ["13:00-20:00Z"], 0, 13),
+    ],
+)
+def test_two_sets_of_windows(one, other, hour, opens):
+    found = both_open([parse(text) for text in one], [parse(text) for text in other], MIDNIGHT + hour * 3600, 0)
+    assert found == MIDNIGHT + opens * 3600
+
+
+def test_windows_that_never_meet_are_no_endless_question():
+    now = MIDNIGHT + 3600
+    assert both_open([parse("01:00-02:00Z")], [parse("03:00-04:00Z")], now, 0) > now

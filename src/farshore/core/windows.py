@@ -1,4 +1,4 @@
-"""Download windows: times of day in which bytes may be moved, e.g. ``22:00-06:00`` (local) or ``22:00-06:00Z`` (UTC)."""
+"""Windows: times of day in which something may be done, e.g. ``22:00-06:00`` (the device's local time) or ``22:00-06:00Z`` (UTC)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from farshore.core.errors import Invalid
 
 _DAY = 24 * 60
+_TRIES = 16
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)(Z?)\Z")
 
 
@@ -37,12 +38,23 @@ def parse(text: str) -> Window:
     """
     match = _WINDOW.match(text)
     if match is None:
-        raise Invalid(f"bad download window {text[:40]!r}: write it as 22:00-06:00 (local time) or 22:00-06:00Z (UTC)")
+        raise Invalid(f"bad window {text[:40]!r}: write it as 22:00-06:00 (local time) or 22:00-06:00Z (UTC)")
     hours, minutes, end_hours, end_minutes = (int(part) for part in match.groups()[:4])
     start, end = hours * 60 + minutes, end_hours * 60 + end_minutes
     if start == end:
-        raise Invalid(f"download window {text} is empty; leave windows out to download at any time")
+        raise Invalid(f"window {text} is empty; leave windows out for any time")
     return Window(start, end, utc=bool(match[5]))
+
+
+def both_open(one: Iterable[Window], other: Iterable[Window], now: float, offset: int) -> float:
+    """When two sets of windows are next open at once, as :func:`next_open`; some later time if they never are."""
+    one, other, found = list(one), list(other), now
+    for _ in range(_TRIES):
+        opens = next_open(other, next_open(one, found, offset), offset)
+        if opens == found:
+            break
+        found = opens
+    return found
 
 
 def next_open(windows: Iterable[Window], now: float, offset: int) -> float:
