@@ -16,8 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
 
-from farshore.core import windows
-from farshore.core import wire
+from farshore.core import windows, wire
 from farshore.core.errors import Invalid
 
 Bytes = Annotated[int, Meta(ge=0, le=1 << 53)]

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from farshore.core import windows
 from farshore.agent.clock import Clock
 from farshore.agent.journal import Journal
 from farshore.agent.link import Link
@@ -17,6 +16,7 @@ from farshore.agent.settings import Settings
 from farshore.agent.state import Device, Local, ModelState, Version
 from farshore.agent.trust import Trust
 from farshore.core import manifest as manifests
+from farshore.core import windows
 from farshore.core.control import Status
 from farshore.core.digest import Digest
 from farshore.core.errors import Corrupt, Unavailable
