@@ -21,12 +21,11 @@ from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Denied, Invalid, NotFound, TooLarge, Unauthenticated
 from farshore.hub import auth, deployment, ledger, moments, rollouts, selector, standing, twins, why
 from farshore.hub.database import Database
-from farshore.hub.deployment import Choice, Rule
 from farshore.hub.director import Director
-from farshore.hub.records import changes, deployments, devices, models
+from farshore.hub.records import changes, devices, models
 from farshore.hub.records import rollouts as rollout_rows
-from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.devices import Device, Twin
+from farshore.hub.resolution import Resolution
 from farshore.hub.why import Reason
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class Fleet:
         self._database = database
         self._director = director
         self._clock = clock
-        self._rules: tuple[int, list[Rule]] = (-1, [])
+        self._resolution = Resolution()
         self._seen: dict[str, float] = {}
         self._seen_lock = threading.Lock()
 
@@ -104,7 +103,7 @@ class Fleet:
                 raise Unauthenticated("unknown credential: renew it, or enrol this device")
             row = found[0]
             standing.check(found[1], self._clock())
-            stale = self._wanted(tx, row)[0] != row.desired.values or request.seen > row.desired.version
+            stale = self._resolution.wanted(tx, row)[0] != row.desired.values or request.seen > row.desired.version
         with self._seen_lock:
             self._seen[row.device] = self._clock()
         if stale or request.reported:
@@ -201,21 +200,38 @@ class Fleet:
                 raise _no_device(device)
             changes.add(tx, "device.removed", device, self._clock(), before=held)
 
-    def twin(self, device: str) -> Twin:
-        """A device's twin, resolved now.
+    def twin(self, device: str, module: str = "") -> Twin:
+        """The twin of a device, or of one of its modules, resolved now.
 
         Raises:
-            NotFound: no such device.
+            NotFound: no such device or module.
 
         """
         with self._database.reading() as tx:
-            row = devices.twin(tx, device)
+            row = devices.twin(tx, device, module)
             if row is None:
-                raise _no_device(device)
-            stale = self._wanted(tx, row)[0] != row.desired.values
-        return self._update(device, {}) if stale else row
+                raise _no_device(device, module)
+            stale = self._resolution.wanted(tx, row)[0] != row.desired.values
+        return self._update(device, {}, module=module) if stale else row
 
-    def change_twin(self, device: str, document: dict[str, Any], etag: str | None, *, replace: bool) -> Twin:
+    def report(self, device: str, module: str, change: dict[str, Any]) -> Twin:
+        """Merge what a device or module says into its reported section; desired is resolved as well.
+
+        Args:
+            device: its id.
+            module: "" for the device itself.
+            change: merge patch.
+
+        Raises:
+            Unauthenticated: it was deleted.
+            Invalid, TooLarge: the report breaks a rule; nothing was taken.
+
+        """
+        return self._update(device, change, module=module)
+
+    def change_twin(
+        self, device: str, document: dict[str, Any], etag: str | None, *, replace: bool, module: str = ""
+    ) -> Twin:
         """Patch or replace tags and desired, as IoT Hub's PATCH and PUT do.
 
         Args:
@@ -224,9 +240,10 @@ class Fleet:
                 a twin may be sent back as it was read.
             etag: value of ``If-Match``; None and ``*`` match always.
             replace: replace the sections given rather than merge into them.
+            module: whose twin on the device; "" for the device's own.
 
         Raises:
-            NotFound: no such device.
+            NotFound: no such device or module.
             Stale: the etag is not the present one.
             Invalid, TooLarge: the change breaks a rule; nothing was changed.
 
@@ -236,16 +253,16 @@ class Fleet:
             raise Invalid("twin: properties must be an object")
         tags, desired = _section(document, "tags"), _section(properties, "desired")
         with self._director.writing() as tx:
-            row = devices.twin(tx, device)
+            row = devices.twin(tx, device, module)
             if row is None:
-                raise _no_device(device)
+                raise _no_device(device, module)
             if etag is not None and etag.strip().strip('"') not in {"*", twins.etag_of(row)}:
                 raise Stale("the twin was changed meanwhile: read it again")
             now, changed = self._clock(), row
             if tags is not None:
                 changed = twins.with_tags(changed, tags, replace=replace)
             if desired is not None:
-                desired = twins.by_hand(row, desired, self._wanted(tx, row)[0])
+                desired = twins.by_hand(row, desired, self._resolution.wanted(tx, row)[0])
                 changed = twins.with_desired(changed, desired, moments.text(now), replace=replace)
                 self._check_known(tx, row.manual, changed.manual)
             changed = self._settled(tx, changed, now, told=row.desired.version)
@@ -253,7 +270,7 @@ class Fleet:
             _index(tx, changed)
             devices.write_twin(tx, changed)
             before, after = ([one.tags, one.manual] for one in (row, changed))
-            changes.add(tx, "twin.desired", device, now, before=before, after=after)
+            changes.add(tx, "twin.desired", _subject(changed), now, before=before, after=after)
         return changed
 
     def why(self, device: str, model: str, interval: float) -> list[Reason]:
@@ -270,8 +287,8 @@ class Fleet:
         """
         known, row = self.device(device)
         with self._database.reading() as tx:
-            _, won = self._wanted(tx, row)
-            rules = self._ruled(tx, row)  # once: other threads may read newer ones meanwhile
+            _, won = self._resolution.wanted(tx, row)
+            rules = self._resolution.ruled(tx, row)  # once: other threads may read newer ones meanwhile
             settled = [dataclasses.replace(rule, rollout=None) for rule in rules]
             best = deployment.winners(settled, device, row.tags, reported=row.reported.values).get(model)
             rule = None if best is None else next(one for one in rules if one.id == best.rule.id)
@@ -314,14 +331,14 @@ class Fleet:
         seen = self._seen.get(device.id)
         return device if seen is None else msgspec.structs.replace(device, seen=seen)
 
-    def _update(self, device: str, report: dict[str, Any], seen: int = 0) -> Twin:
+    def _update(self, device: str, report: dict[str, Any], seen: int = 0, module: str = "") -> Twin:
         """Resolve desired, take a report; write only what is new.
 
         A hub that was restored from a backup meets devices that have ``seen`` more than it remembers to have said. They do not
         go back, so it goes on above.
         """
         with self._database.writing() as tx:
-            row = devices.twin(tx, device)
+            row = devices.twin(tx, device, module)
             if row is None:
                 raise Unauthenticated("this device was deleted: enrol it anew")
             now = self._clock()
@@ -334,7 +351,7 @@ class Fleet:
             if changed.desired != row.desired:
                 changed = msgspec.structs.replace(changed, version=row.version + 1)
                 _index(tx, changed)
-                changes.add(tx, "twin.desired", device, now)
+                changes.add(tx, "twin.desired", _subject(row), now)
             if changed != row:
                 devices.write_twin(tx, changed)
         if moved:
@@ -350,25 +367,9 @@ class Fleet:
             if known.get(model) != wanted:
                 self._director.settle(tx, found)
 
-    def _wanted(self, tx: Connection, row: Twin) -> tuple[dict[str, Any], dict[str, Choice]]:
-        """What desired should say, and which deployments made it so."""
-        rules = self._ruled(tx, row)
-        named = row.desired.values.get("models", {})
-        told = {twin.name_of(key): one for key, one in named.items()}
-        won = deployment.winners(rules, row.device, row.tags, told, rollouts.admitted(tx), row.reported.values)
-        return deployment.effective(row.manual, won), won
-
-    def _ruled(self, tx: Connection, row: Twin) -> list[Rule]:
-        """The deployments, compiled: those that hold for ``row``, which was read in ``tx``."""
-        count, rules = self._rules
-        if count != row.rules:
-            rules = [_rule(tx, one) for one in deployments.every(tx)]
-            self._rules = (row.rules, rules)
-        return rules
-
     def _settled(self, tx: Connection, row: Twin, now: float, *, told: int) -> Twin:
         """``row`` with desired as it should be, its ``$version`` one above ``told`` if anything changed."""
-        wanted, won = self._wanted(tx, row)
+        wanted, won = self._resolution.wanted(tx, row)
         difference = twin.difference(row.desired.values, wanted)
         if not difference:
             return row
@@ -394,29 +395,13 @@ class Fleet:
             for role, found in zip(REPORTED, (state.current, state.previous, state.target), strict=True):
                 if found is not None:
                     held[model, role] = found.digest
-        devices.hold(tx, row.device, REPORTED, held)
-        changes.add(tx, "twin.reported", row.device, now)
+        devices.hold(tx, row.device, REPORTED, held, row.module)
+        changes.add(tx, "twin.reported", _subject(row), now)
+        if row.module:  # rollouts and their books are about devices
+            return msgspec.structs.replace(row, reported=section), False
         ledger.enter(tx, row.device, row.tags, wire.reported_models(row.reported.values), said, now)
         moved = rollouts.hear(tx, row.device, said, now)
         return msgspec.structs.replace(row, reported=section), moved
-
-
-def _rule(tx: Connection, row: Deployment) -> Rule:
-    rolling = None if row.rollout is None else rollout_rows.by_serial(tx, row.rollout)
-    before = None
-    if rolling is not None and rolling.before is not None and rolling.before_digest is not None:
-        before = (rolling.before, rolling.before_digest)
-    return Rule(
-        id=row.id,
-        selector=selector.parse(row.selector),
-        model=row.model,
-        version=row.version,
-        digest=row.digest,
-        priority=row.priority,
-        serial=row.serial,
-        rollout=None if rolling is None else rolling.now,
-        before=before,
-    )
 
 
 def _index(tx: Connection, row: Twin) -> None:
@@ -425,11 +410,15 @@ def _index(tx: Connection, row: Twin) -> None:
     held |= {
         (model, devices.PINNED): one.digest for model, one in wire.desired_models(deployment.pins(row.manual)).items()
     }
-    devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held)
+    devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held, row.module)
 
 
-def _no_device(device: str) -> NotFound:
-    return NotFound(f"no device {device!r}")
+def _subject(row: Twin) -> str:
+    return f"{row.device}/{row.module}" if row.module else row.device
+
+
+def _no_device(device: str, module: str = "") -> NotFound:
+    return NotFound(f"no device {device!r}" + (f" with a module {module!r}" if module else ""))
 
 
 def _section(document: dict[str, Any], name: str) -> dict[str, Any] | None:
