@@ -6,6 +6,7 @@ urllib3's errors and statuses become ours here. Answers are read up to a limit, 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ READ_SECONDS = 60.0
 """Longest silence in the middle of an answer. A link with two seconds of round trip and losses needs this much."""
 
 MAX_REPLY = 1 << 20
+MAX_ETAGS = 16
 
 _RANGE = re.compile(r"bytes (\d{1,16})-(\d{1,16})/(\d{1,16})\Z")
 
@@ -80,15 +82,10 @@ class HttpLink:
         self._insecure = insecure
         self._hub = hub.rstrip("/") + "/"
         self.credential = credential
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-        self._pool = urllib3.PoolManager(
-            num_pools=8,
-            maxsize=2,
-            timeout=timeout,
-            retries=False,
-            ssl_context=peer.context(ca, pinned=pinned, certificate=certificate),
-            headers={"User-Agent": f"farshore/{__version__}"},
-        )
+        self._pool = _pool(peer.context(ca, pinned=pinned, certificate=certificate))
+        # A store that a ticket points to has nothing of the hub's own authority, and our certificate is not for it.
+        self._stores = _pool(peer.context(None if pinned else ca)) if pinned or certificate else self._pool
+        self._etags: dict[str, str] = {}
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
         return self._call("enrol", request, EnrolReply)
@@ -113,8 +110,12 @@ class HttpLink:
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
         target = urljoin(self._hub, url)
         peer.check_address(target, insecure=self._insecure)
+        place = target.partition("?")[0]
+        if start and place in self._etags:  # the rest of another object would cost its bytes before the digest tells
+            headers["If-Match"] = self._etags.pop(place)
         response = self._open("GET", target, headers=headers)
         try:
+            self._remember(place, response.headers.get("ETag", ""))
             return _body(response)
         except BaseException:
             response.close()
@@ -123,6 +124,11 @@ class HttpLink:
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
+        self._stores.clear()
+
+    def _remember(self, place: str, etag: str) -> None:
+        if re.match(r'"[^"]{1,200}"\Z', etag):
+            self._etags = dict([*self._etags.items(), (place, etag)][-MAX_ETAGS:])
 
     def _call(self, path: str, request: Struct, kind: type[T], patience: float = 0) -> T:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate", **self._headers()}
@@ -137,8 +143,9 @@ class HttpLink:
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None, patience: float = 0
     ) -> Any:
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS + patience)
+        pool = self._pool if url.startswith(self._hub) else self._stores
         try:
-            response = self._pool.request(
+            response = pool.request(
                 method,
                 url,
                 body=body,
@@ -187,6 +194,7 @@ class HttpLink:
             404: NotFound,
             409: Conflict,
             410: NotFound,
+            412: Denied,  # another object stands there by now: a new ticket tells what to fetch
             416: Conflict,
         }.get(status, Unavailable)
         return kind(f"{host} answered with status {status}")
@@ -196,6 +204,17 @@ class HttpLink:
 
     def _headers(self) -> dict[str, str]:
         return {} if self.credential is None else {"Authorization": f"Bearer {self.credential}"}
+
+
+def _pool(context: ssl.SSLContext) -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        num_pools=8,
+        maxsize=2,
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        retries=False,
+        ssl_context=context,
+        headers={"User-Agent": f"farshore/{__version__}"},
+    )
 
 
 class HttpBody:

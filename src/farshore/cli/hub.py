@@ -18,7 +18,15 @@ from farshore.cli.logs import log_lines
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port to listen on.  [default: 8400]")
 @click.option("--public-url", help="How devices reach this hub, when it is not the address it listens on.")
-@click.option("--store", help="Where blobs live: a folder, s3://…, az://… or gs://….  [default: DATA/objects]")
+@click.option(
+    "--store", help="Where blobs live: a folder, s3://BUCKET, az://CONTAINER or gs://BUCKET.  [default: DATA/objects]"
+)
+@click.option(
+    "--direct",
+    is_flag=True,
+    default=None,
+    help="Devices fetch from the store itself, by addresses that it signs (SAS, presigned).",
+)
 @click.option("--database", help="SQLAlchemy URL of the database.  [default: SQLite in DATA]")
 @click.option(
     "--name", "names", multiple=True, help="Host name or address by which devices reach this hub; may be repeated."
@@ -49,6 +57,7 @@ def hub(signed_by: tuple[Path, ...], names: tuple[str, ...], **given: Any) -> No
     farshore hub --data /srv/farshore --host 0.0.0.0 --name hub.example
     farshore hub --data /srv/farshore --host 0.0.0.0 --certificate hub.pem --certificate-key hub.key
     farshore hub --data /srv/farshore --store s3://models/farshore
+    farshore hub --data /srv/farshore --store az://models --direct
     farshore hub --data /srv/farshore --signed-by lab.pem --require-signature
     farshore hub --host 0.0.0.0 --oidc-issuer https://id.example --oidc-client-id farshore
 

@@ -14,12 +14,14 @@ from typing import ParamSpec, TypeVar
 import anyio.to_thread
 from anyio import CapacityLimiter
 
+from farshore.core import wire
 from farshore.core.errors import Conflict, Invalid
 from farshore.core.invitation import Invitation
 from farshore.hub import authority, moments
 from farshore.hub.authority import Authority
 from farshore.hub.bells import Bells
 from farshore.hub.builds import Builds
+from farshore.hub.census import Census
 from farshore.hub.challenges import Challenges
 from farshore.hub.database import Database
 from farshore.hub.deployments import Deployments
@@ -85,11 +87,13 @@ class Hub:
             self.database = Database(settings.database_url)
             self.database.migrate()
             self.director = Director(self.database, data / "keys", clock)
-            self.registry = Registry(self.database, Objects.open(settings.store_url), self.director, spool, clock)
+            self.registry = Registry(self.database, _objects(settings), self.director, spool, clock)
             self.fleet = Fleet(self.database, self.director, clock)
             self.deployments = Deployments(self.database, self.director, clock)
             self.rollouts = Rollouts(self.database, self.director, clock)
             self.ledger = Ledger(self.database)
+            interval = wire.MAX_WAIT + settings.sync_seconds
+            self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)
             self.standings = Standings(self.database, clock, Challenges(secret), settings.bearer_seconds)
             self.operators = Operators(self.database, clock)
@@ -170,6 +174,13 @@ class Hub:
         finally:
             self.database.close()
             os.close(self._lock)
+
+
+def _objects(settings: Settings) -> Objects:
+    found = Objects.open(settings.store_url)
+    if settings.direct and not found.signs:
+        raise Invalid("--direct: devices can fetch only from a store that signs addresses: az://, s3:// or gs://")
+    return found
 
 
 def _issuer(settings: Settings, clock: moments.Clock) -> Issuer | None:

@@ -28,6 +28,7 @@ class Settings:
         public_url: how devices reach the hub; told to whoever makes an enrolment token.
         database: SQLAlchemy URL; empty for SQLite in ``data``.
         store: object store (:meth:`farshore.store.objects.Objects.open`); empty for a folder in ``data``.
+        direct: devices fetch objects from the store itself, by addresses that it signs (SAS, presigned), not through the hub.
         names: further host names and addresses by which the hub is reached, with commas; its own certificate is made for them.
         certificate: TLS certificate chain (PEM); empty for one of the hub's own authority, or plain HTTP on loopback.
         certificate_key: its private key (PEM).
@@ -63,6 +64,7 @@ class Settings:
     public_url: str = ""
     database: str = ""
     store: str = ""
+    direct: bool = False
     names: str = ""
     certificate: str = ""
     certificate_key: str = ""

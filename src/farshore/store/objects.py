@@ -10,13 +10,14 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, InvalidPathError, NotFoundError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
 from farshore.core import digest as digests
 from farshore.core.digest import Digest
@@ -49,8 +50,9 @@ class Objects:
 
         Args:
             url: a path or ``file:///path`` for a folder (made if missing), ``s3://bucket/prefix``,
-                ``az://account/container/prefix``, ``gs://bucket/prefix``, ``memory:///``. Credentials come from the
-                environment as each cloud's own tools read them (``AWS_…``, ``AZURE_…``, ``GOOGLE_…``).
+                ``az://container/prefix``, ``gs://bucket/prefix``, ``memory:///``. Credentials, and the account of an Azure
+                container, come from the environment as each cloud's own tools read them (``AWS_…``, ``AZURE_STORAGE_…``,
+                ``GOOGLE_…``).
 
         Raises:
             Invalid: not such an address.
@@ -66,6 +68,29 @@ class Objects:
             return cls(from_url(url))
         except (BaseError, ValueError, TypeError) as error:
             raise Invalid(f"object store {url!r}: {_first_line(error)}") from error
+
+    @property
+    def signs(self) -> bool:
+        """Whether the store can write addresses that carry their own permission."""
+        return isinstance(self._store, AzureStore | GCSStore | S3Store)
+
+    def address(self, digest: Digest, seconds: int) -> str:
+        """Where anybody may read this one object for a while: a SAS or presigned address. Whether it is there is not asked.
+
+        Args:
+            digest: which object.
+            seconds: life of the address.
+
+        Raises:
+            Invalid: the store has no addresses, or its credentials cannot sign.
+
+        """
+        if not self.signs:
+            raise Invalid("this store cannot sign addresses: use az://, s3:// or gs://")
+        try:
+            return str(obstore.sign(self._store, "GET", _key(digest), timedelta(seconds=seconds)))
+        except (BaseError, ValueError, OSError) as error:
+            raise Invalid(f"the store signs no addresses with these credentials: {_first_line(error)}") from error
 
     def put(self, digest: Digest, path: Path) -> None:
         """Take the file ``path``, whose digest the caller has checked, as object ``digest``. Durable on return.

@@ -122,6 +122,9 @@ async def tickets(request: Request) -> Response:
 
 
 def _address(hub: Hub, device: str, digest: Digest, now: float) -> str:
+    """Where the device may fetch an object for a while: from the store itself where the hub is set so, else from the hub."""
+    if hub.settings.direct:
+        return hub.registry.objects.address(digest, hub.tickets.seconds)
     return f"{API}/objects/{digest}?ticket={hub.tickets.write(device, digest, now)}"
 
 
