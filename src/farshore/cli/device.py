@@ -101,16 +101,20 @@ def revoke(hub: Hub, name: str, reason: str) -> None:
 
 @device.command("list")
 @click.option("--where", default="", help="Selector, e.g. \"tags.site = 'oslo'\".")
+@click.option("--state", type=click.Choice(["accepted", "pending", "quarantined", "revoked"]), help="Only these.")
+@click.option("--running", default="", metavar="MODEL[@N]", help="Only those that run this model, in this version.")
 @json_option
 @with_hub
-def list_(hub: Hub, where: str, as_json: bool) -> None:
+def list_(hub: Hub, where: str, state: str | None, running: str, as_json: bool) -> None:
     """List devices with what they run.
 
     \b
     farshore device list
     farshore device list --where "tags.site = 'oslo' AND NOT tags.gpu = 'none'"
+    farshore device list --running detector@2 --state accepted
     """
-    items = list(hub.devices(where))
+    model, _, version = running.partition("@")
+    items = list(hub.devices(where, state=state or "", model=model, version=version))
     if as_json:
         print_json(items)
         return
@@ -121,8 +125,44 @@ def list_(hub: Hub, where: str, as_json: bool) -> None:
     print_table(
         ["device", "state", "seen", "tags", "models"],
         rows,
-        empty="no devices" + (" match" if where else " yet: farshore device token"),
+        empty="no devices" + (" match" if where or state or running else " yet: farshore device token"),
     )
+
+
+@device.command()
+@click.option("--where", default="", help="Selector, e.g. \"tags.site = 'oslo'\".")
+@json_option
+@with_hub
+def summary(hub: Hub, where: str, as_json: bool) -> None:
+    """Tell how the fleet stands: in figures, what runs, and what wants an operator's eye with the reason.
+
+    \b
+    farshore device summary
+    farshore device summary --where "tags.site = 'oslo'"
+    """
+    found = hub.summary(where)
+    if as_json:
+        print_json(found)
+        return
+    states = ", ".join(f"{many} {state}" for state, many in sorted(found["states"].items()))
+    print_facts(
+        [
+            ("devices", f"{found['devices']}" + (f" ({states})" if states else "")),
+            ("heard of", f"{found['heard']}; {found['silent']} silent, {found['never']} never yet"),
+            ("in motion", ", ".join(found["moving"])),
+        ]
+    )
+    rows = [
+        (share["model"], one["version"], one["devices"], one["due"] or "")
+        for share in found["models"]
+        for one in share["versions"]
+    ]
+    click.echo()
+    print_table(["model", ">version", ">run it", ">should and do not"], rows, empty="nothing runs yet")
+    for one in found["attention"]:
+        whom = one.get("rollout") or one.get("device", "")
+        more = f" and {one['devices'] - 1} more" if one.get("devices", 0) > 1 else ""
+        click.echo(f"{one['kind']}: {whom}{more}: {one['text']}")
 
 
 @device.command()

@@ -210,9 +210,14 @@ class Hub(Wire):
         """Make an enrolment token useless."""
         self._call("DELETE", f"/v1/enrolments/{quote(key, safe='')}")
 
-    def devices(self, where: str = "") -> Iterator[Json]:
-        """Devices that match a selector, by id; all when it is empty."""
-        return self._pages("/v1/devices", "after", **({"where": where} if where else {}))
+    def devices(self, where: str = "", **which: str) -> Iterator[Json]:
+        """Devices that match a selector, by id; all when it is empty. ``which``: their ``state``, the ``model`` and ``version`` they run."""
+        asked = {"where": where, **which}
+        return self._pages("/v1/devices", "after", **{key: value for key, value in asked.items() if value})
+
+    def summary(self, where: str = "") -> Json:
+        """The fleet in figures, or what of it a selector matches, and what wants an operator's eye."""
+        return self._call("GET", "/v1/summary" + (f"?{urlencode({'where': where})}" if where else ""))
 
     def device(self, device: str) -> Json:
         """One device."""

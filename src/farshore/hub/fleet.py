@@ -161,29 +161,35 @@ class Fleet:
             raise _no_device(device)
         return self._fresh(found), row
 
-    def devices(self, where: str, after: str, limit: int) -> list[tuple[Device, Twin]]:
+    def devices(
+        self, where: str, after: str, limit: int, *, state: str = "", model: str = "", version: int | None = None
+    ) -> list[tuple[Device, Twin]]:
         """Devices by id, with their twins as they last knew them.
 
         Args:
             where: a selector; "" for all.
             after: the id that the page begins after; "" for the first page.
             limit: most devices to return.
+            state: only those ``accepted``, ``pending``, ``quarantined`` or ``revoked``; "" for all.
+            model: only those that run this model, in ``version`` if that is given; "" for all.
+            version: a number.
 
         Raises:
             Invalid: the selector is malformed.
 
         """
-        chosen = selector.parse(where or "*")
+        chosen, whom = selector.parse(where or "*"), devices.who(state, model, version)
         found: list[tuple[Device, Twin]] = []
+        size = min(limit, PAGE)
         while len(found) < limit:
             with self._database.reading() as tx:
-                page = devices.page(tx, after, PAGE)
+                page = devices.page(tx, after, size, chosen=chosen, whom=whom)
             found += [
                 (self._fresh(one), row) for one, row in page if chosen.matches(one.id, row.tags, row.reported.values)
             ]
-            if len(page) < PAGE:
+            if len(page) < size:
                 break
-            after = page[-1][0].id
+            after, size = page[-1][0].id, PAGE
         return found[:limit]
 
     def remove(self, device: str) -> None:

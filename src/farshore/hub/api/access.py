@@ -68,6 +68,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", "/v1/enrolments"): Need("operator", "some"),
     ("DELETE", "/v1/enrolments/{enrolment}"): Need("operator", "enrolment"),
     ("GET", "/v1/devices"): Need("viewer", "some"),
+    ("GET", "/v1/summary"): Need("viewer", "some"),
     ("POST", "/v1/devices"): Need("operator", "some"),
     ("GET", _DEVICE): Need("viewer", "device"),
     ("DELETE", _DEVICE): Need("operator", "device"),

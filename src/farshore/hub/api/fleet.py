@@ -11,13 +11,15 @@ import farshore
 from farshore.hub import selector, twins
 from farshore.hub.api import access, door, words
 from farshore.hub.api.door import Endpoint
+from farshore.hub.census import Summary
 from farshore.hub.hub import Hub
 from farshore.hub.records.access import Enrolment
-from farshore.hub.records.devices import Twin
+from farshore.hub.records.devices import Device, Twin
 from farshore.trust.metadata import pin_of
 
 MAX_SERIAL = 1 << 53
 FEED = 1000
+MAX_VERSION = (1 << 31) - 1
 
 
 async def info(request: Request) -> Response:
@@ -54,9 +56,21 @@ async def list_devices(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     limit, query = door.number(request, "limit", 100, 1, 1000), request.query_params
     where = access.within_fleets(access.caller(request), query.get("where", ""))
-    found = await hub.threads(hub.fleet.devices, where, query.get("after", ""), limit)
+    version = door.number(request, "version", 0, 1, MAX_VERSION) if query.get("version") else None
+
+    def look() -> list[tuple[Device, Twin]]:
+        state, model = query.get("state", ""), query.get("model", "")
+        return hub.fleet.devices(where, query.get("after", ""), limit, state=state, model=model, version=version)
+
+    found = await hub.threads(look)
     items = [words.device(*one) for one in found]
     return door.reply(request, words.Devices(items, items[-1].id if len(items) == limit else None))
+
+
+async def summary(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    where = access.within_fleets(access.caller(request), request.query_params.get("where", ""))
+    return door.reply(request, await hub.threads(hub.census.summary, where))
 
 
 async def show_device(request: Request) -> Response:
@@ -194,7 +208,22 @@ ENDPOINTS = (
         list_devices,
         "Devices",
         gives=words.Devices,
-        query=(("where", "selector"), ("after", "id to begin after"), _LIMIT),
+        query=(
+            ("where", "selector"),
+            ("state", "accepted, pending, quarantined or revoked"),
+            ("model", "that they run"),
+            ("version", "of the model, its number"),
+            ("after", "id to begin after"),
+            _LIMIT,
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/summary",
+        summary,
+        "The fleet in figures, and what of it wants an operator's eye",
+        gives=Summary,
+        query=(("where", "selector"),),
     ),
     Endpoint("GET", "/v1/devices/{device}", show_device, "A device", gives=words.Device),
     Endpoint(

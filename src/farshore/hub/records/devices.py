@@ -6,11 +6,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from farshore.core.twin import Section
 from farshore.hub.records.changes import RULES, counter
-from farshore.hub.records.tables import devices, files, holdings, twins, versions
+from farshore.hub.records.narrowing import narrow
+from farshore.hub.records.tables import devices, files, holdings, models, twins, versions
+from farshore.hub.selector import Selector
 
 CURRENT, PREVIOUS, TARGET = "current", "previous", "target"  # reported
 DESIRED, PINNED = "desired", "pinned"  # wanted by the hub in the end; by an operator's own hand
@@ -150,12 +166,40 @@ def module_page(tx: Connection, after: tuple[str, str], limit: int) -> list[Twin
     return [found for row in rows if (found := _twin(row)) is not None]
 
 
-def page(tx: Connection, after: str, limit: int) -> list[tuple[Device, Twin]]:
-    """Devices with their twins, by id, from the first one after ``after``."""
+def page(
+    tx: Connection, after: str, limit: int, *, chosen: Selector | None = None, whom: ColumnElement[bool] | None = None
+) -> list[tuple[Device, Twin]]:
+    """Devices with their twins, by id, from the first one after ``after``.
+
+    Args:
+        tx: open for reading.
+        after: "" for the first page.
+        limit: most devices to return.
+        chosen: leaves out devices that it cannot match; whether it matches those that are left, ask itself.
+        whom: a further condition over ``devices``.
+
+    """
     both = _TWIN.add_columns(devices.c.id, devices.c.created, devices.c.seen, *_STANDING)
     both = both.join(devices, devices.c.id == twins.c.device).where(_OWN)
+    if chosen is not None:
+        both = both.where(narrow(tx, chosen))
+    if whom is not None:
+        both = both.where(whom)
     rows = tx.execute(both.where(devices.c.id > after).order_by(devices.c.id).limit(limit))
     return [(_device(row), found) for row in rows if (found := _twin(row)) is not None]
+
+
+def who(state: str, model: str, version: int | None) -> ColumnElement[bool]:
+    """The condition that a device is in a state, "" for any, and runs a model, "" for any, in this version if one is given."""
+    asked = [devices.c.state == state] if state else []
+    if model:
+        run = select(holdings.c.device).where(holdings.c.model == model, holdings.c.role == CURRENT)
+        if version is not None:
+            named = select(versions.c.digest).join(models, models.c.id == versions.c.model_id)
+            named = named.where(models.c.name == model, versions.c.number == version)
+            run = run.where(holdings.c.digest == named.scalar_subquery())
+        asked.append(devices.c.id.in_(run))
+    return and_(true(), *asked)
 
 
 def remove(tx: Connection, device: str) -> bool:
