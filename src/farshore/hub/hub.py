@@ -28,6 +28,7 @@ from farshore.hub.deployments import Deployments
 from farshore.hub.director import Director
 from farshore.hub.enrolment import Enrolments
 from farshore.hub.fleet import Fleet
+from farshore.hub.identities import Identities
 from farshore.hub.issuer import Issuer
 from farshore.hub.ledger import Ledger
 from farshore.hub.operators import Operators
@@ -96,6 +97,7 @@ class Hub:
             self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)
             self.standings = Standings(self.database, clock, Challenges(secret), settings.bearer_seconds)
+            self.identities = Identities(self.database, clock)
             self.operators = Operators(self.database, clock)
             self.issuer = _issuer(settings, clock)
             if settings.development:
