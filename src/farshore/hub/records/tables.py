@@ -208,8 +208,25 @@ deployments = Table(
     Column("changed", Double, nullable=False),
     Column("rollout", BigInteger),  # by which its version reaches devices; NULL: it holds for all of them
     Column("activate", Json),  # times of day in which devices may switch to it; NULL: always
+    Column("classic", Text),  # module that is told in the classic contract; NULL: devices are told, in ours
+    Column("labels", Json),
+    Column("metrics", Json),
     Index(None, "version_id"),
     sqlite_autoincrement=True,
+)
+
+configurations = Table(
+    "configurations",  # as deployments, of what is no model
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("selector", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("content", Json, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("metrics", Json, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+    Column("version", BigInteger, nullable=False),  # makes the etag
 )
 
 rollouts = Table(
@@ -393,6 +410,8 @@ changes = Table(
     Column("at", Double, nullable=False),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # what happened in a few words; "" where the kind says it all
+    Index(None, "subject", "serial"),
     sqlite_autoincrement=True,
 )
 

@@ -1,0 +1,57 @@
+"""Configurations: standing rules of what twins are told beside models, one row each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, structs
+from sqlalchemy import Connection, delete, insert, select, update
+
+from farshore.hub.records.tables import configurations
+
+
+class Configuration(Struct, frozen=True):
+    """A configuration's row.
+
+    Attributes:
+        id: its name; no deployment has the same.
+        selector: text of the condition; of modules it begins with ``FROM devices.modules WHERE``.
+        priority: higher wins.
+        content: ``deviceContent``, ``moduleContent`` or ``modulesContent``, as IoT Hub's clients send it.
+        labels: the operator's words.
+        metrics: queries, by name.
+        created: seconds since the epoch; among equals the newest wins.
+        changed: likewise.
+        version: makes the etag.
+
+    """
+
+    id: str
+    selector: str
+    priority: int
+    content: dict[str, Any]
+    labels: dict[str, str]
+    metrics: dict[str, str]
+    created: float
+    changed: float
+    version: int = 1
+
+
+def one(tx: Connection, key: str) -> Configuration | None:
+    row = tx.execute(select(configurations).where(configurations.c.id == key)).first()
+    return None if row is None else Configuration(*row)
+
+
+def every(tx: Connection) -> list[Configuration]:
+    return [Configuration(*row) for row in tx.execute(select(configurations).order_by(configurations.c.id))]
+
+
+def put(tx: Connection, row: Configuration) -> None:
+    """Write a configuration, new or known."""
+    values = structs.asdict(row)
+    if not tx.execute(update(configurations).where(configurations.c.id == row.id).values(**values)).rowcount:
+        tx.execute(insert(configurations).values(**values))
+
+
+def remove(tx: Connection, key: str) -> bool:
+    return tx.execute(delete(configurations).where(configurations.c.id == key)).rowcount > 0
