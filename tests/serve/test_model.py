@@ -275,20 +275,22 @@ def test_too_little_memory_to_load_is_told(device: Device) -> None:
     serve(device, talk, worker_memory=150 << 20, wait_seconds=3.0)
 
 
-def test_break_before_make_where_two_do_not_fit(device: Device) -> None:
-    """With memory for one worker only, requests wait while versions change places; none fails."""
+def test_break_before_make_where_two_do_not_fit(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With memory for one worker only, requests wait while versions change places; none fails, and none is loaded in vain."""
+    monkeypatch.setattr("farshore.serve.model.SOON", 60.0)
     heavy = heavy_model(4)
     one = device.colours(1, data=heavy, activate=True)
     two = device.colours(2, data=heavy, cases=(device.case(RED, {"classes": [{"class": "red2"}]}),))
 
     async def talk(client: Client) -> None:
         await client.ready()
-        most = 0
+        most, seen = 0, set[int]()
 
         async def watch() -> None:
             nonlocal most
             while True:
-                most = max(most, len(worker_pids()))
+                most = max(most, len(found := worker_pids()))
+                seen.update(found)
                 await asyncio.sleep(0.005)
 
         watching = asyncio.create_task(watch())
@@ -303,8 +305,48 @@ def test_break_before_make_where_two_do_not_fit(device: Device) -> None:
         assert set(load.statuses) == {200}
         assert not load.mixed
         assert most == 1
+        assert len(seen) == 3, "one before, one for the update, one to go back"
 
     serve(device, talk, memory=78 << 20)  # one by estimate (76), not two as they turn out to be
+
+
+def test_room_for_one_and_an_agent_that_orders_no_switch(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What led before the probe comes back; a switch that is ordered late goes well all the same."""
+    monkeypatch.setattr("farshore.serve.model.SOON", 0.0)
+    heavy = heavy_model(4)
+    device.colours(1, data=heavy, activate=True)
+    two = device.colours(2, data=heavy)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        assert (await client.order("probe", "colours", two))[1]["ok"]
+        assert (await client.score(RED))[2]["version"] == 1
+        assert (await client.order("switch", "colours", two))[0] == 200
+        assert (await client.score(RED))[2]["version"] == 2
+
+    serve(device, talk, memory=78 << 20, wait_seconds=60.0)
+
+
+def test_room_for_one_keeps_the_way_back(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version that made room for the probe is the fallback, though it led no more when the switch was ordered."""
+    monkeypatch.setattr("farshore.serve.model.SOON", 60.0)
+    heavy = heavy_model(4)
+    one, two = device.colours(1, data=heavy, activate=True), device.colours(2, data=heavy)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        model = client.server.pool.models["colours"]
+        assert (await client.order("probe", "colours", two))[1]["ok"]
+        assert model.leader is None
+        assert (await client.order("switch", "colours", two))[0] == 200
+        newest = model.lane(two)
+        for number in (1, 2, 3):
+            await until(lambda: newest.state == "ready")
+            os.kill(newest.worker.pid, signal.SIGSEGV)
+            await until(lambda: newest.deaths == number)  # noqa: B023 - called before the loop goes on
+        assert (await client.score(RED))[2]["digest"] == one
+
+    serve(device, talk, memory=78 << 20, wait_seconds=60.0)
 
 
 def test_what_never_fits_is_refused_with_a_reason(device: Device) -> None:

@@ -76,6 +76,12 @@ ROWS = [
     ("tight: until it is really gone", [v(A, "lead", "ending"), v(B, "candidate")], TIGHT, None),
     ("tight: the candidate alone", [v(A, "lead"), v(B, "candidate")], TIGHT, Load(B)),
     ("tight: being probed", [v(A, "lead"), v(B, "candidate", "ready", leases=1)], TIGHT, None),
+    ("tight: its probe went well: the switch is about to be ordered", [v(A, "lead"), v(B, "candidate", "ready", probed=True, expected=NOW + 1)], TIGHT, None),
+    ("tight: the order did not come", [v(A, "lead"), v(B, "candidate", "ready", probed=True, expected=NOW)], TIGHT, End(B)),
+    ("tight: the order came: nothing is loaded again", [v(A, "fallback"), v(B, "lead", "ready", probed=True, expected=NOW + 1)], TIGHT, Switch(B)),
+    ("roomy: what leads is not waited with", [v(A, "lead"), v(B, "candidate", "ready", probed=True, expected=NOW + 1)], ROOMY, Load(A)),
+    ("tight: it crashed while the order is expected", [v(A, "lead"), v(B, "candidate", probed=True, expected=NOW + 1, crashes=1)], TIGHT, Load(A)),
+    ("tight: what leads crashed, and comes first", [v(A, "lead", leads=True, crashes=1), v(B, "candidate", "ready", probed=True, expected=NOW + 1)], TIGHT, End(B)),
     ("tight: probed, so it gives way", [v(A, "lead"), v(B, "candidate", "ready", probed=True)], TIGHT, End(B)),
     ("tight: the lead comes back", [v(A, "lead"), v(B, "candidate", probed=True)], TIGHT, Load(A)),
     ("tight: and answers", [v(A, "lead", "ready"), v(B, "candidate", probed=True)], TIGHT, Switch(A)),
@@ -113,7 +119,11 @@ def version_of(digest, role):
     st.integers(300, 700),
 )
 def test_it_always_comes_to_rest_with_what_should_answer_answering(versions, memory):
-    """Carry out every move as a world without accidents would; it ends, never loads past memory, and the right one leads."""
+    """Carry out every move as a world without accidents would; it ends, never loads past memory, and the right one leads.
+
+    The switch that is expected after a probe never comes: what led before comes back.
+    """
+    now = NOW
     state = {version.digest: version for version in versions}
 
     def change(digest, **what):
@@ -122,7 +132,7 @@ def test_it_always_comes_to_rest_with_what_should_answer_answering(versions, mem
         state[digest] = replace(state[digest], **what)
 
     for _ in range(60):
-        action = next_action(tuple(state.values()), memory, NOW)
+        action = next_action(tuple(state.values()), memory, now)
         match action:
             case None:
                 loading = [each for each in state.values() if each.state == "loading"]
@@ -137,7 +147,9 @@ def test_it_always_comes_to_rest_with_what_should_answer_answering(versions, mem
                 elif ending:
                     change(ending[0].digest, state="absent")
                 elif unprobed:
-                    change(unprobed[0].digest, probed=True)
+                    change(unprobed[0].digest, probed=True, expected=now + 3)
+                elif now < max(each.expected for each in state.values()):
+                    now += 4
                 else:
                     break
             case Load(digest):

@@ -115,6 +115,7 @@ class Lane:
         self.state: policy.State = "absent"
         self.leads = False
         self.probed = False
+        self.expected = 0.0  # until then a switch to it is
         self.fault: FarshoreError | None = None
         self.broken = False
         self.crashes = 0  # in a row
@@ -160,7 +161,7 @@ class Lane:
         held = self.leases + len(self._checks)
         return policy.Version(
             self.installed.digest, self.role, self.state, self.leads, held, self.crashes, self.broken,
-            self.retry_at, self.probed, self.need,
+            self.retry_at, self.probed, self.expected, self.need,
         )  # fmt: skip
 
     def forgive(self) -> None:

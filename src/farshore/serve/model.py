@@ -24,6 +24,9 @@ from farshore.store.slots import Installed, Slots
 
 log = logging.getLogger(__name__)
 
+SOON = 3.0
+"""Seconds after a probe that went well in which the agent is expected to order the switch: it notes and links, no more."""
+
 
 class Home(Protocol):
     """What a model needs of the pool that it lives in (:mod:`farshore.serve.pool`, which imports this module)."""
@@ -226,16 +229,18 @@ class Model:
                 lane.role, lane.probed = "candidate", False
             if lane.state == "absent":
                 lane.forgive()
+            lane.expected = 0.0
             try:
                 self.advance()
                 cases = await self._check(lane)
+                failed = [case for case in cases if not case.ok]
+                lane.expected = 0.0 if failed else monotonic() + SOON
             except FarshoreError as error:
                 lane.broken = lane.broken or lane.role == "candidate"
                 return Probe(ok=False, fault=Fault(error.code, error.message[:1024]))
             finally:
                 lane.probed = True
                 self.advance()
-            failed = [case for case in cases if not case.ok]
             fault = Fault("invalid", f"acceptance case {failed[0].name}: {failed[0].why}"[:1024]) if failed else None
             held = lane.worker.memory() if lane.worker is not None else 0
             return Probe(not failed, fault, cases, round(lane.load_seconds, 3), held)
@@ -256,7 +261,7 @@ class Model:
         """
         async with self.orders:
             self.asleep = False
-            lane, before = self.lane(digest), self.leader
+            lane, before = self.lane(digest), self._before()
             if lane.leads and lane.role == "lead":
                 return Switch(digest)
             roles = {other: other.role for other in self.lanes.values()}
@@ -282,6 +287,10 @@ class Model:
             self.switches += 1
             await self._drained(before)
             return Switch(digest, round(self._gap, 4), left)
+
+    def _before(self) -> Lane | None:
+        """The version to go back to from a switch: what leads, or would if it had not made room for the probe."""
+        return self.leader or next((lane for lane in self.lanes.values() if lane.role == "lead"), None)
 
     async def _drained(self, lane: Lane | None) -> None:
         """Wait until nothing is left of what led before."""

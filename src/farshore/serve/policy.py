@@ -8,7 +8,8 @@ The order of the rules is their priority:
 
 1. End workers that nobody needs and that hold no lease.
 2. While a candidate that has to be probed does not fit beside the version that answers, make room: drain, end, load the
-   candidate, probe. New requests wait meanwhile (break before make).
+   candidate, probe. New requests wait meanwhile (break before make). A moment longer, if its probe went well: the switch to it is about
+   to be ordered, and what answered before would be loaded in vain.
 3. Bring up the version that should answer, and switch to it as soon as it is ready. If it does not fit beside what runs, make
    room first.
 4. Load a candidate beside it (make before break).
@@ -42,6 +43,7 @@ class Version:
         broken: it cannot live, whatever is tried: files or model were refused.
         retry_at: not to be loaded before that time.
         probed: its probe is over, well or not (candidates only).
+        expected: until then a switch to it is expected to be ordered, since its probe went well just now.
         memory: bytes its worker holds, or will by estimate.
 
     """
@@ -55,6 +57,7 @@ class Version:
     broken: bool = False
     retry_at: float = 0.0
     probed: bool = False
+    expected: float = 0.0
     memory: int = 0
 
 
@@ -120,7 +123,7 @@ def next_action(versions: tuple[Version, ...], memory: int, now: float) -> Actio
     Args:
         versions: all versions that have a role, a worker or a lease.
         memory: bytes that this model's workers may hold together.
-        now: seconds on the clock of ``Version.retry_at``.
+        now: seconds on the clock of ``Version.retry_at`` and ``Version.expected``.
 
     """
     wanted = should_answer(versions)
@@ -214,5 +217,6 @@ def _bring_up(version: Version, versions: tuple[Version, ...], memory: int, now:
         return Load(version.digest)
     for other in others:
         if other.role == "candidate" and _runs(other) and not other.leases:
-            return End(other.digest)
+            # What crashed while it led has requests that its successor is to answer, whatever is expected.
+            return None if now < other.expected and not version.leads else End(other.digest)
     return _alone(version, versions, now)
