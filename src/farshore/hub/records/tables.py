@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -420,6 +421,50 @@ counters = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",  # what a client of IoT Hub's kind hears of, also after it or the hub was away
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("module", Text, primary_key=True),
+    Column("filters", Json, nullable=False),
+    Column("told", BigInteger, nullable=False),  # $version of desired that it was last told; 0: of none
+    ForeignKeyConstraint(["device", "module"], ["identities.device", "identities.module"], ondelete="CASCADE"),
+)
+
+received = Table(
+    "received",  # messages from devices and modules, the newest only; they outlive who sent them
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("module", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("message", Text),  # the sender's own id: what is sent again is kept once
+    Column("properties", Json, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    UniqueConstraint("device", "module", "message"),
+    sqlite_autoincrement=True,
+)
+
+waiting = Table(
+    "waiting",  # messages to devices and modules, until they acknowledge them
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("module", Text, nullable=False),
+    Column("input", Text, nullable=False),  # of a module; "" for a message to the device
+    Column("packet", Integer, nullable=False),  # MQTT's identifier: the same each time it is sent
+    Column("sent", Boolean, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("properties", Json, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["device", "module"], ["identities.device", "identities.module"], ondelete="CASCADE"),
+    UniqueConstraint("device", "module", "packet"),
+    sqlite_autoincrement=True,
 )
 
 
