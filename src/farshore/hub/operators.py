@@ -60,12 +60,7 @@ class Operators:
 
         """
         with self._database.reading() as tx:
-            found = records.token(tx, auth.hashed(secret), self._clock())
-            owner = None if found is None else records.operator(tx, found.operator)
-        if found is None or (owner is None and found.operator != DEVELOPMENT):
-            raise Unauthenticated("unknown, expired or revoked token: get a new one")
-        grants = found.grants if owner is None else roles.within(found.grants, owner.grants)
-        return Caller(found.operator, grants, f"token:{found.id}")
+            return _caller(tx, records.token(tx, auth.hashed(secret), self._clock()))
 
     def by_session(self, secret: str) -> Caller:
         """Who comes with a session.
@@ -76,6 +71,8 @@ class Operators:
         """
         with self._database.reading() as tx:
             found = records.session(tx, auth.hashed(secret), self._clock())
+            if found is not None and found.token:
+                return structs.replace(_caller(tx, records.token_by_id(tx, found.token)), via=f"session:{found.id}")
             owner = None if found is None else records.operator(tx, found.operator)
         if found is None or owner is None:
             raise Unauthenticated("this session is over: log in")
@@ -214,9 +211,29 @@ class Operators:
                 changes.add(tx, "operator.linked", owner.name, self._clock(), after=[person.issuer, person.subject])
             return self._begin(tx, owner, before)
 
-    def _begin(self, tx: Connection, owner: Operator, before: str) -> tuple[Caller, str]:
+    def login_by_token(self, token: str, before: str = "") -> tuple[Caller, str]:
+        """A new session for whoever has an API token: it may do what the token may, and ends with it.
+
+        Args:
+            token: the secret.
+            before: as for :meth:`login`.
+
+        Raises:
+            Unauthenticated: unknown, expired or revoked.
+
+        """
+        with self._database.writing() as tx:
+            found = records.token(tx, auth.hashed(token), self._clock())
+            return self._begin(tx, _caller(tx, found), before, found)
+
+    def _begin(
+        self, tx: Connection, owner: Operator | Caller, before: str, token: Token | None = None
+    ) -> tuple[Caller, str]:
         now, secret = self._clock(), auth.make_secret()
-        row = Session(auth.make_id(), auth.hashed(secret), owner.name, now + SESSION_SECONDS)
+        expires = now + SESSION_SECONDS
+        if token is not None and token.expires is not None:
+            expires = min(expires, token.expires)
+        row = Session(auth.make_id(), auth.hashed(secret), owner.name, expires, token.id if token else "")
         if before:
             records.end_session(tx, auth.hashed(before))
         records.forget(tx, now)
@@ -317,6 +334,20 @@ class Operators:
 def csrf_of(secret: str) -> str:
     """What a page must send beside the cookie of its session: whoever cannot read the page cannot know it."""
     return hashlib.sha256(f"farshore-csrf/1\n{secret}".encode()).hexdigest()
+
+
+def _caller(tx: Connection, token: Token | None) -> Caller:
+    """Who comes with a token: its operator, with what of its grants they still have.
+
+    Raises:
+        Unauthenticated: there is none, or no such operator any more.
+
+    """
+    owner = None if token is None else records.operator(tx, token.operator)
+    if token is None or (owner is None and token.operator != DEVELOPMENT):
+        raise Unauthenticated("unknown, expired or revoked token: get a new one")
+    grants = token.grants if owner is None else roles.within(token.grants, owner.grants)
+    return Caller(token.operator, grants, f"token:{token.id}")
 
 
 def _rules(row: Operator) -> bool:

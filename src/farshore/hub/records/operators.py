@@ -39,12 +39,13 @@ class Token(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """A session's row; ``secret`` is a hash."""
+    """A session's row; ``secret`` is a hash, ``token`` the id of the API token that it was begun with, "" for none."""
 
     id: str
     secret: str
     operator: str
     expires: float
+    token: str = ""
 
 
 class Setup(Struct, frozen=True):
@@ -116,7 +117,7 @@ def add_session(tx: Connection, row: Session) -> None:
 
 def session(tx: Connection, secret: str, now: float) -> Session | None:
     row = tx.execute(select(sessions).where(sessions.c.secret == secret, sessions.c.expires > now)).first()
-    return None if row is None else Session(row.id, row.secret, row.operator, row.expires)
+    return None if row is None else Session(row.id, row.secret, row.operator, row.expires, row.token)
 
 
 def end_session(tx: Connection, secret: str) -> None:
