@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farshore.cli.connection import pairs, with_hub
-from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table
+from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, print_timeline
 from farshore.core import wire
 from farshore.core.errors import Invalid
 
@@ -221,6 +221,21 @@ def why(hub: Hub, name: str, model: str | None, as_json: bool) -> None:
             click.echo(f"{'  ' * depth}  {'because ' if depth else ''}{reason['text']}")
     if not found:
         click.echo(f"{name} has no models and is told of none: farshore device why {name} MODEL")
+
+
+@device.command()
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most lines.")
+@click.option("--before", type=int, help="Only what came before this serial: the next page.")
+@json_option
+@with_hub
+def timeline(hub: Hub, name: str, limit: int, before: int | None, as_json: bool) -> None:
+    """Tell what happened to a device, the newest first.
+
+    \b
+    farshore device timeline turbine-7
+    """
+    print_timeline(hub.device_timeline(name, before, limit), as_json=as_json)
 
 
 @device.command()

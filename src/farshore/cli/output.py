@@ -57,6 +57,15 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
         click.echo(f"{name:<{width}}  {_plain(str(value))}")
 
 
+def print_timeline(lines: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """What happened to something, as the hub tells it."""
+    if as_json:
+        print_json(lines)
+        return
+    rows = [(one["at"][:19].replace("T", " "), one["kind"], one.get("detail", "")) for one in lines]
+    print_table(["at", "what", ""], rows, empty="nothing that the feed remembers")
+
+
 def megabytes(size: float) -> str:
     """Bytes for people: decimal units, as links are sold."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

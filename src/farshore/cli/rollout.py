@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farshore.cli.connection import with_hub
-from farshore.cli.output import console, json_option, megabytes, print_facts, print_json, print_table, table
+from farshore.cli.output import (
+    console,
+    json_option,
+    megabytes,
+    print_facts,
+    print_json,
+    print_table,
+    print_timeline,
+    table,
+)
 from farshore.core import documents
 from farshore.core.errors import Unavailable
 from farshore.hub.rollout import parse_waves
@@ -196,6 +205,20 @@ def status(hub: Hub, name: str, state: str | None, as_json: bool) -> None:
         rows = [(one["device"], one["wave"] + 1, one["state"], _moment(one["at"])) for one in members]
         click.echo()
         print_table(["device", ">wave", "state", "since"], rows, empty=f"no devices: {state}")
+
+
+@rollout.command()
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most lines.")
+@json_option
+@with_hub
+def timeline(hub: Hub, name: str, limit: int, as_json: bool) -> None:
+    """Tell what happened to a rollout and why, the newest first.
+
+    \b
+    farshore rollout timeline prod-2
+    """
+    print_timeline(hub.rollout_timeline(name, limit=limit), as_json=as_json)
 
 
 @rollout.command()

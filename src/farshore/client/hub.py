@@ -223,6 +223,14 @@ class Hub(Wire):
         """One device."""
         return self._call("GET", f"/v1/devices/{quote(device, safe='')}")
 
+    def device_timeline(self, device: str, before: int | None = None, limit: int = 100) -> list[Json]:
+        """What happened to a device, the newest first; ``before`` a serial for the next page."""
+        return self._timeline(f"/v1/devices/{quote(device, safe='')}", before, limit)
+
+    def rollout_timeline(self, key: str, before: int | None = None, limit: int = 100) -> list[Json]:
+        """What happened to a rollout, the newest first."""
+        return self._timeline(f"/v1/rollouts/{quote(key, safe='')}", before, limit)
+
     def announce_device(self, device: str, key: str, tags: Mapping[str, Any] | None = None) -> Json:
         """Let the holder of a public key enrol as ``device`` without a token."""
         return self._call("POST", "/v1/devices", {"id": device, "key": key, "tags": dict(tags or {})})
@@ -368,6 +376,11 @@ class Hub(Wire):
     def _version(self, ref: str) -> str:
         name, which = _split(ref)
         return f"/v1/models/{quote(name, safe='')}/versions/{quote(which, safe='')}"
+
+    def _timeline(self, of: str, before: int | None, limit: int) -> list[Json]:
+        query = urlencode({"limit": limit, **({} if before is None else {"before": before})})
+        found: list[Json] = self._call("GET", f"{of}/timeline?{query}")
+        return found
 
     def _has(self, digest: Digest) -> bool:
         try:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from farshore.core import twin, wire
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Denied, Invalid, NotFound, TooLarge, Unauthenticated
-from farshore.hub import auth, deployment, ledger, moments, rollouts, selector, standing, twins, why
+from farshore.hub import auth, deployment, ledger, moments, rollouts, selector, standing, timeline, twins, why
 from farshore.hub.database import Database
 from farshore.hub.director import Director
 from farshore.hub.records import changes, devices, models
@@ -276,7 +276,8 @@ class Fleet:
             _index(tx, changed)
             devices.write_twin(tx, changed)
             before, after = ([one.tags, one.manual] for one in (row, changed))
-            changes.add(tx, "twin.desired", _subject(changed), now, before=before, after=after)
+            detail = _ordered(row, changed)
+            changes.add(tx, "twin.desired", _subject(changed), now, before=before, after=after, detail=detail)
         return changed
 
     def why(self, device: str, model: str, interval: float) -> list[Reason]:
@@ -321,6 +322,23 @@ class Fleet:
 
     # -- the feed and the books ------------------------------------------------------------------------------------
 
+    def timeline(self, device: str, before: int | None, limit: int) -> list[changes.Change]:
+        """What happened to a device, the newest first, as far back as the feed goes.
+
+        Args:
+            device: its id.
+            before: serial that the page begins before; None for the newest.
+            limit: most lines.
+
+        Raises:
+            NotFound: no such device.
+
+        """
+        with self._database.reading() as tx:
+            if devices.one(tx, device) is None:
+                raise _no_device(device)
+            return changes.about(tx, device, ("device.", "twin."), before, limit)
+
     def changes(self, after: int, limit: int) -> list[changes.Change]:
         with self._database.reading() as tx:
             return changes.after(tx, after, limit)
@@ -357,7 +375,7 @@ class Fleet:
             if changed.desired != row.desired:
                 changed = msgspec.structs.replace(changed, version=row.version + 1)
                 _index(tx, changed)
-                changes.add(tx, "twin.desired", _subject(row), now)
+                changes.add(tx, "twin.desired", _subject(row), now, detail=_ordered(row, changed))
             if changed != row:
                 devices.write_twin(tx, changed)
         if moved:
@@ -402,10 +420,11 @@ class Fleet:
                 if found is not None:
                     held[model, role] = found.digest
         devices.hold(tx, row.device, REPORTED, held, row.module)
-        changes.add(tx, "twin.reported", _subject(row), now)
+        held_before = wire.reported_models(row.reported.values)
+        changes.add(tx, "twin.reported", _subject(row), now, detail=timeline.said(held_before, said))
         if row.module:  # rollouts and their books are about devices
             return msgspec.structs.replace(row, reported=section), False
-        ledger.enter(tx, row.device, row.tags, wire.reported_models(row.reported.values), said, now)
+        ledger.enter(tx, row.device, row.tags, held_before, said, now)
         moved = rollouts.hear(tx, row.device, said, now)
         return msgspec.structs.replace(row, reported=section), moved
 
@@ -417,6 +436,10 @@ def _index(tx: Connection, row: Twin) -> None:
         (model, devices.PINNED): one.digest for model, one in wire.desired_models(deployment.pins(row.manual)).items()
     }
     devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held, row.module)
+
+
+def _ordered(before: Twin, after: Twin) -> str:
+    return timeline.told(*(wire.desired_models(one.desired.values) for one in (before, after)))
 
 
 def _subject(row: Twin) -> str:

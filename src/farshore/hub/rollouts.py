@@ -67,6 +67,16 @@ class Rollouts:
         with self._database.reading() as tx:
             return rollouts.members_in(tx, _existing(tx, key).serial, states, limit)
 
+    def timeline(self, key: str, before: int | None, limit: int) -> list[changes.Change]:
+        """What happened to a rollout, the newest first; see :meth:`.Fleet.timeline`.
+
+        Raises:
+            NotFound: there is none.
+
+        """
+        with self._database.reading() as tx:
+            return changes.about(tx, _existing(tx, key).now.id, ("rollout.",), before, limit)
+
     def start(
         self, key: str, deployment: str, where: str, ref: str, waves: Sequence[Wave], gate: Gate, priority: int
     ) -> tuple[Entry, list[Tally]]:
@@ -270,7 +280,7 @@ def _write(tx: Connection, found: Entry, after: Rollout, events: Iterable[Event]
     if after.state != found.now.state:
         _settle(tx, found, after, now)
     for event in events:
-        changes.add(tx, f"rollout.{event.kind.replace(' ', '-')}", found.now.id, now)
+        changes.add(tx, f"rollout.{event.kind.replace(' ', '-')}", found.now.id, now, detail=event.text)
         changes.bump(tx, changes.RULES)
 
 

@@ -69,7 +69,7 @@ class Standings:
             again = request.turn == found.turn - 1 and request.bearer == found.credential
             if request.turn < found.turn and not again:
                 found = replace(found, state=QUARANTINED, reason=COPIED)
-                changes.add(tx, "device.quarantined", request.device, now)
+                changes.add(tx, "device.quarantined", request.device, now, detail=COPIED)
             else:
                 owner = devices.by_credential(tx, request.bearer)
                 if owner is not None and owner[0] != request.device:
@@ -129,7 +129,7 @@ class Standings:
                 raise Conflict(f"{device!r} is {found.state} already")
             after = replace(found, **changed)
             devices.set_standing(tx, device, after)
-            changes.add(tx, kind, device, self._clock(), before=found, after=after)
+            changes.add(tx, kind, device, self._clock(), before=found, after=after, detail=after.reason)
 
 
 def admit(standing: Standing) -> None:

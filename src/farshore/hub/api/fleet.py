@@ -186,6 +186,13 @@ async def feed(request: Request) -> Response:
     return door.reply(request, [words.change(row) for row in found])
 
 
+async def timeline(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device, before = door.segment(request, "device"), door.number(request, "before", MAX_SERIAL, 1, MAX_SERIAL)
+    found = await hub.threads(hub.fleet.timeline, device, before, door.number(request, "limit", 100, 1, FEED))
+    return door.reply(request, [words.change(row) for row in found])
+
+
 _TWIN = "/v1/devices/{device}/twin"
 _DEPLOYMENT = "/v1/deployments/{deployment}"
 _LIMIT = ("limit", "most items, 1 to 1000")
@@ -251,6 +258,14 @@ ENDPOINTS = (
         gives=words.Device,
     ),
     Endpoint("DELETE", "/v1/devices/{device}", delete_device, "Delete a device; its credential ends", status=204),
+    Endpoint(
+        "GET",
+        "/v1/devices/{device}/timeline",
+        timeline,
+        "What happened to a device, newest first",
+        gives=list[words.Change],
+        query=(("before", "serial to begin before"), _LIMIT),
+    ),
     Endpoint("GET", _TWIN, show_twin, "A twin, with its etag", gives=dict[str, Any]),
     Endpoint(
         "PATCH",

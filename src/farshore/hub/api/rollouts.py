@@ -11,8 +11,9 @@ from starlette.responses import Response
 from farshore.core import wire
 from farshore.core.manifest import Name, Short
 from farshore.hub import moments, rollout
-from farshore.hub.api import door
+from farshore.hub.api import door, words
 from farshore.hub.api.door import Endpoint
+from farshore.hub.api.fleet import FEED, MAX_SERIAL
 from farshore.hub.forecast import Forecast
 from farshore.hub.hub import Hub
 from farshore.hub.records.ledger import KEYS, Link, Moved
@@ -216,6 +217,13 @@ async def devices(request: Request) -> Response:
     )
 
 
+async def timeline(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    key, before = door.segment(request, "rollout"), door.number(request, "before", MAX_SERIAL, 1, MAX_SERIAL)
+    found = await hub.threads(hub.rollouts.timeline, key, before, door.number(request, "limit", 100, 1, FEED))
+    return door.reply(request, [words.change(row) for row in found])
+
+
 async def pause(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     return await _steer(request, hub.rollouts.pause, "paused by an operator")
@@ -290,6 +298,10 @@ ENDPOINTS = (
     Endpoint(
         "GET", f"{_ONE}/devices", devices, "Devices that it gave its version to", gives=list[Member],
         query=(("state", "admitted, confirmed or failed"),),
+    ),
+    Endpoint(
+        "GET", f"{_ONE}/timeline", timeline, "What happened to a rollout, newest first", gives=list[words.Change],
+        query=(("before", "serial to begin before"), ("limit", "most lines, 1 to 1000")),
     ),
     Endpoint("POST", "/v1/rollouts/plan", plan, "What a rollout would move and cost", takes=NewRollout, gives=Planned),
     Endpoint("GET", "/v1/devices/{device}/why/{model}", why, "Why a device runs what it runs", gives=WhyReply),

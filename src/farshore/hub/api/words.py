@@ -242,13 +242,14 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
     devices: dict[str, int] = {}
 
 
-class Change(Struct, frozen=True):
-    """A line of the feed."""
+class Change(Struct, frozen=True, omit_defaults=True):
+    """A line of the feed; ``detail`` says more in a few words where there is more to say."""
 
     serial: int
     at: str
     kind: str
     subject: str
+    detail: str = ""
 
 
 class HubInfo(Struct, frozen=True):
@@ -353,4 +354,4 @@ def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None
 
 
 def change(row: changes.Change) -> Change:
-    return Change(row.serial, moments.text(row.at), row.kind, row.subject)
+    return Change(row.serial, moments.text(row.at), row.kind, row.subject, row.detail)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select
+from sqlalchemy import Connection, ScalarSelect, delete, func, insert, or_, select
 
 from farshore.hub import acting
 from farshore.hub.records import audit
@@ -20,15 +21,18 @@ BY_DEVICES = {"device.enrolled", "device.quarantined"}
 
 
 class Change(Struct, frozen=True):
-    """One line of the feed: ``subject`` names what changed, ``kind`` says what that is."""
+    """One line of the feed: ``subject`` names what changed, ``kind`` says what that is, ``detail`` more in a few words."""
 
     serial: int
     at: float
     kind: str
     subject: str
+    detail: str = ""
 
 
-def add(tx: Connection, kind: str, subject: str, now: float, *, before: Any = None, after: Any = None) -> None:
+def add(
+    tx: Connection, kind: str, subject: str, now: float, *, before: Any = None, after: Any = None, detail: str = ""
+) -> None:
     """Write down that something changed: in the feed always, in the audit log when somebody in particular did it.
 
     Args:
@@ -38,9 +42,10 @@ def add(tx: Connection, kind: str, subject: str, now: float, *, before: Any = No
         now: when.
         before: the subject as it was, for the audit log's digests; None if there was none.
         after: as it is.
+        detail: what happened, in a few words.
 
     """
-    tx.execute(insert(changes).values(kind=kind, subject=subject, at=now))
+    tx.execute(insert(changes).values(kind=kind, subject=subject, at=now, detail=detail))
     actor = acting.now.get()
     if actor is not None:
         audit.add(tx, now, actor.name, actor.via, kind, subject, before, after)
@@ -51,7 +56,18 @@ def add(tx: Connection, kind: str, subject: str, now: float, *, before: Any = No
 
 def after(tx: Connection, serial: int, limit: int) -> list[Change]:
     rows = tx.execute(select(changes).where(changes.c.serial > serial).order_by(changes.c.serial).limit(limit))
-    return [Change(row.serial, row.at, row.kind, row.subject) for row in rows]
+    return [Change(row.serial, row.at, row.kind, row.subject, row.detail) for row in rows]
+
+
+def about(tx: Connection, subject: str, kinds: Sequence[str], before: int | None, limit: int) -> list[Change]:
+    """What happened to ``subject``, the newest first: lines whose kind begins with one of ``kinds``, from before a serial."""
+    chosen = select(changes).where(
+        changes.c.subject == subject, or_(*(changes.c.kind.startswith(one) for one in kinds))
+    )
+    if before is not None:
+        chosen = chosen.where(changes.c.serial < before)
+    rows = tx.execute(chosen.order_by(changes.c.serial.desc()).limit(limit))
+    return [Change(row.serial, row.at, row.kind, row.subject, row.detail) for row in rows]
 
 
 def newest(tx: Connection) -> int:
