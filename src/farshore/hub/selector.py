@@ -8,7 +8,8 @@
     inverted   = "NOT" inverted | "(" either ")" | "*" | comparison
     comparison = operand [("=" | "!=" | "<>" | "<" | "<=" | ">" | ">=") operand | ("IN" | "NIN") list]
     list       = "[" literal {"," literal} "]"
-    operand    = literal | "deviceId" | root "." name {"." name}
+    operand    = literal | property | "IS_DEFINED" "(" property ")"
+    property   = "deviceId" | root "." name {"." name}
     root       = "tags" | "reported" | "properties" "." "reported"
     name       = word | "[[" any text without "]]" "]]"
     literal    = 'text, '' for a quote' | number | "true" | "false" | "null"
@@ -16,6 +17,8 @@
 Words of the language are written in either case; ``*`` selects every device. A property that is not there is undefined, and
 so is what is computed from it: ``tags.gpu != 'none'`` and ``NOT tags.gpu = 'none'`` both leave out a device without
 ``tags.gpu`` (https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-query-language#operators).
+
+Queries (:mod:`.query`) use the same conditions over whole twins, where every name may begin a property.
 """
 
 from __future__ import annotations
@@ -83,6 +86,11 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
+class Defined:
+    operand: Property
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     term: Node
 
@@ -98,7 +106,12 @@ class Or:
 
 
 Operand = Property | Literal
-Node = Operand | Comparison | Membership | Not | And | Or
+Node = Operand | Comparison | Membership | Defined | Not | And | Or
+
+
+def holds(condition: Node, document: Mapping[str, Any]) -> bool:
+    """Whether a condition is true (not merely undefined) for a document whose members begin its properties."""
+    return _truth(condition, document) is True
 
 
 def parse(text: str) -> Selector:
@@ -110,8 +123,8 @@ def parse(text: str) -> Selector:
     """
     if len(text) > MAX_TEXT:
         raise Invalid(f"selector: {len(text)} characters; at most {MAX_TEXT} are taken")
-    parser = _Parser(text)
-    root = parser.either(1)
+    parser = Parser(text)
+    root = parser.condition()
     parser.end()
     return Selector(text, root)
 
@@ -120,7 +133,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')"
     r"|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?(?![\w.]))"
     r"|(?P<name>\[\[.*?\]\])"
-    r"|(?P<word>[^\W\d]\w*)"
+    r"|(?P<word>\$?[^\W\d]\w*)"
     r"|(?P<sign><>|!=|<=|>=|[=<>()\],.*]|\[(?!\[)))"
 )
 _PROPERTIES = "use deviceId, tags.<name> or reported.<name>"
@@ -129,88 +142,112 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 _KEYWORDS = {"and", "or", "not", "in", "nin", *_CONSTANTS}
 
 
-class _Parser:
-    """Recursive descent over tokens, one of look-ahead."""
+class Parser:
+    """Recursive descent over tokens, one of look-ahead.
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    Args:
+        text: what to read.
+        what: it is, for messages.
+        free: every name may begin a property, not only those of a selector.
+
+    """
+
+    def __init__(self, text: str, what: str = "selector", *, free: bool = False) -> None:
+        self._text, self._what, self._free = text, what, free
         self._next = self._column = 0
         self._kind = self._token = ""
         self._advance()
 
-    def either(self, depth: int) -> Node:
+    def condition(self) -> Node:
+        """What stands here must be a condition."""
+        return self._either(1)
+
+    def end(self) -> None:
+        """Nothing more may stand here."""
+        if self._kind:
+            self.fail(f"expected AND, OR or the end, found {self._token!r}")
+
+    def _either(self, depth: int) -> Node:
         terms = [self._both(depth)]
-        while self._keyword("or"):
+        while self.keyword("or"):
             terms.append(self._both(depth))
         return terms[0] if len(terms) == 1 else Or(tuple(terms))
 
-    def end(self) -> None:
-        if self._kind:
-            self._fail(f"expected AND, OR or the end, found {self._token!r}")
-
     def _both(self, depth: int) -> Node:
         terms = [self._inverted(depth)]
-        while self._keyword("and"):
+        while self.keyword("and"):
             terms.append(self._inverted(depth))
         return terms[0] if len(terms) == 1 else And(tuple(terms))
 
     def _inverted(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            self._fail(f"nested deeper than {MAX_DEPTH} levels")
-        if self._keyword("not"):
+            self.fail(f"nested deeper than {MAX_DEPTH} levels")
+        if self.keyword("not"):
             return Not(self._inverted(depth + 1))
-        if self._sign("("):
-            inner = self.either(depth + 1)
-            self._expect(")")
+        if self.sign("("):
+            inner = self._either(depth + 1)
+            self.expect(")")
             return inner
-        if self._sign("*"):
+        if self.sign("*"):
             return Literal(value=True)
         return self._comparison()
 
     def _comparison(self) -> Node:
+        if self.keyword("is_defined"):
+            self.expect("(")
+            operand = self.property()
+            self.expect(")")
+            return Defined(operand)
         left = self._operand()
         if self._kind == "sign" and self._token in _COMPARISONS:
             symbol = self._token
             self._advance()
             return Comparison("!=" if symbol == "<>" else symbol, left, self._operand())
         for word in ("in", "nin"):
-            if self._keyword(word):
+            if self.keyword(word):
                 found = Membership(left, self._list())
                 return found if word == "in" else Not(found)
         return left
 
     def _list(self) -> tuple[Any, ...]:
-        self._expect("[")
+        self.expect("[")
         values = [self._literal()]
-        while self._sign(","):
+        while self.sign(","):
             values.append(self._literal())
-        self._expect("]")
+        self.expect("]")
         return tuple(values)
 
     def _operand(self) -> Operand:
         if self._kind == "word" and self._token.lower() not in _KEYWORDS:
-            return self._property()
+            return self.property()
         return Literal(self._literal())
 
-    def _property(self) -> Property:
+    def property(self) -> Property:
+        """What stands here must be a property."""
         root, column = self._token, self._column
-        if root not in {"deviceId", "tags", "reported", "properties"}:
-            self._fail(f"unknown property {root!r}: {_PROPERTIES}")
+        if self._free:
+            if self._kind not in {"word", "name"}:
+                self.fail(f"expected a property, found {root!r}" if root else "expected a property, found the end")
+            root = root[2:-2] if self._kind == "name" else root
+        elif root not in {"deviceId", "tags", "reported", "properties"}:
+            self.fail(f"unknown property {root!r}: {_PROPERTIES}")
         self._advance()
         path = [root]
-        while self._sign("."):
+        while self.sign("."):
             if self._kind == "word":
                 path.append(self._token)
             elif self._kind == "name":
                 path.append(self._token[2:-2])
             else:
-                self._fail("expected a name after '.'")
+                self.fail("expected a name after '.'")
             self._advance()
+        if self._free:
+            return Property(tuple(path))
         if path[:2] == ["properties", "reported"]:
             path = path[1:]  # Azure's longer name
         if path[0] == "properties" or (root != "deviceId") != (len(path) > 1):
             self._column = column
-            self._fail(_PROPERTIES)
+            self.fail(_PROPERTIES)
         return Property(tuple(path))
 
     def _literal(self) -> Any:
@@ -224,12 +261,14 @@ class _Parser:
         if kind == "word" and token.lower() in _CONSTANTS:
             self._advance()
             return _CONSTANTS[token.lower()]
-        return self._fail(f"expected a value, found {token!r}" if kind else "expected a value, found the end")
+        return self.fail(f"expected a value, found {token!r}" if kind else "expected a value, found the end")
 
-    def _keyword(self, word: str) -> bool:
+    def keyword(self, word: str) -> bool:
+        """Whether this word (in lower case) stands here; it is passed then."""
         return self._take(self._kind == "word" and self._token.lower() == word)
 
-    def _sign(self, sign: str) -> bool:
+    def sign(self, sign: str) -> bool:
+        """Whether this sign stands here; it is passed then."""
         return self._take(self._kind == "sign" and self._token == sign)
 
     def _take(self, wanted: bool) -> bool:
@@ -237,9 +276,10 @@ class _Parser:
             self._advance()
         return wanted
 
-    def _expect(self, sign: str) -> None:
-        if not self._sign(sign):
-            self._fail(f"expected {sign!r}" + (f", found {self._token!r}" if self._kind else ", found the end"))
+    def expect(self, sign: str) -> None:
+        """This sign must stand here; it is passed."""
+        if not self.sign(sign):
+            self.fail(f"expected {sign!r}" + (f", found {self._token!r}" if self._kind else ", found the end"))
 
     def _advance(self) -> None:
         match = _TOKEN.match(self._text, self._next)
@@ -252,10 +292,18 @@ class _Parser:
         self._column = len(self._text) - len(rest) + 1
         if rest:
             why = {"'": "this quote is never closed", "[": "this [[ is never closed by ]]"}
-            self._fail(why.get(rest[0], f"cannot read {rest[:12]!r}"))
+            self.fail(why.get(rest[0], f"cannot read {rest[:12]!r}"))
 
-    def _fail(self, why: str) -> NoReturn:
-        raise Invalid(f"selector, column {self._column}: {why}")
+    def number(self) -> int:
+        """A whole number must stand here; it is passed."""
+        found = self._literal()
+        if isinstance(found, bool) or not isinstance(found, int):
+            self.fail(f"expected a whole number before this, found {found!r}")
+        return found
+
+    def fail(self, why: str) -> NoReturn:
+        """Raise :class:`Invalid` with ``why`` and where."""
+        raise Invalid(f"{self._what}, column {self._column}: {why}")
 
 
 _UNDEFINED = object()
@@ -280,6 +328,8 @@ def _truth(node: Node, document: Mapping[str, Any]) -> Truth:
             return None if inner is None else not inner
         case Comparison(symbol, left, right):
             return _compare(symbol, _value(left, document), _value(right, document))
+        case Defined(operand):
+            return _value(operand, document) is not _UNDEFINED
         case Membership(operand, values):
             value = _value(operand, document)
             return None if value is _UNDEFINED else any(_equal(value, one) for one in values)
