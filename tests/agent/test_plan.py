@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farshore.agent import plan
+from farshore.agent.limits import Shut
 from farshore.agent.plan import (
     Activate,
     CollectGarbage,
@@ -19,6 +20,7 @@ from farshore.agent.plan import (
     FetchManifest,
     Hold,
     Install,
+    Park,
     Probe,
     RollBack,
     next_step,
@@ -31,6 +33,8 @@ from farshore.core.wire import Conditions, DesiredModel, Fault
 
 NOW = 1_800_000_000.0
 FAULT = Fault("corrupt", "wrong bytes")
+SOON, NOW_OPEN = ("09:00-10:00Z",), ("08:00-09:00Z",)
+SHUT = Shut(NOW + 60, "window", "the download window is closed")
 
 
 def name(text):
@@ -290,9 +294,26 @@ ROWS = {
         want(V2), have(V1, current=V1, wanted=version(V2), digest=V2, failed=FAULT), {"blobs": (WEIGHTS[V2],)}, None,
     ),
     # Windows.
-    "the window is closed": (want(V2), have(V1, current=V1, wanted=version(V2)), {"opens": NOW + 60}, None),
-    "it is open": (want(V2), have(V1, current=V1, wanted=version(V2)), {"opens": NOW}, Download("m", WEIGHTS[V2], 1000)),
-    "what is here is installed at any time": (want(V2), have(wanted=version(V2)), {"opens": NOW + 60, "blobs": BOTH}, Install("m", V2)),
+    "the window is closed": (want(V2), have(V1, current=V1, wanted=version(V2)), {"shut": SHUT}, None),
+    "it is open": (want(V2), have(V1, current=V1, wanted=version(V2)), {}, Download("m", WEIGHTS[V2], 1000)),
+    "what is here is installed at any time": (want(V2), have(wanted=version(V2)), {"shut": SHUT, "blobs": BOTH}, Install("m", V2)),
+    # Held back: tried out, and not switched to.
+    "it is tried out also when it is held": (want(V2, hold=True), have(V1, V2, current=V1, digest=V2), {"server": serving(V1)}, Probe("m", V2)),
+    "and then lets its memory go": (
+        want(V2, hold=True), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1, candidate=V2)}, Park("m", V2),
+    ),
+    "and waits for its switch": (want(V2, hold=True), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1)}, None),
+    "outside its window, too": (want(V2, activate=SOON), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1)}, None),
+    "in its window it is switched to": (
+        want(V2, activate=NOW_OPEN), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1)}, Activate("m", V2, V1),
+    ),
+    "a local window goes by local time": (
+        want(V2, activate=("09:00-10:00",)), have(V1, V2, current=V1, digest=V2, probed=True),
+        {"server": serving(V1), "offset": 3600}, Activate("m", V2, V1),
+    ),
+    "going back waits for no window": (
+        want(V1, activate=SOON), have(V1, V2, current=V2, previous=V1, digest=V1, probed=True), {"server": serving(V2)}, Activate("m", V1, V2),
+    ),
 }  # fmt: skip
 
 
@@ -305,7 +326,16 @@ def test_next_step(row):
 
 
 HOLDS = {
-    "closed window: until it opens": ("waiting", NOW + 60, "window", want(V2), have(wanted=version(V2)), {"opens": NOW + 60}),
+    "closed window: until it opens": ("waiting", NOW + 60, "window", want(V2), have(wanted=version(V2)), {"shut": SHUT}),
+    "a cap: until it has room again": (
+        "waiting", NOW + 60, "cap reached", want(V2), have(wanted=version(V2)), {"shut": Shut(NOW + 60, "cap", "cap reached: 5 MB a day")},
+    ),
+    "held: until it is told otherwise": (
+        "ready", None, None, want(V2, hold=True), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1)},
+    ),
+    "activation: until its window": (
+        "ready", NOW + 3600, None, want(V2, activate=SOON), have(V1, V2, current=V1, digest=V2, probed=True), {"server": serving(V1)},
+    ),
     "too little disk: until something else changes": ("failed", None, "too little disk", want(V2), have(wanted=version(V2)), {"free": 1}),
     "no variant": ("failed", None, "no variant fits", want(V2), have(wanted=version(V2, variant=None)), {}),
     "quarantine": ("failed", None, "wrong bytes", want(V2), have(digest=V2, failed=FAULT), {}),

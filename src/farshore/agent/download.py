@@ -165,6 +165,8 @@ class Transfer:
             self.close()
             self._object = self._blobs.partial(target, route.size)
         while self._object.done < route.size:
+            if not self._pace.portion:
+                return False  # the link's cap is reached
             if self._body is None:
                 self._open(route, self._object.done)
             self._receive(self._object, route)

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from farshore.agent import state
+from farshore.agent import limits, state
 from farshore.agent.state import Attempt, Note, Notes
 from farshore.core import documents, manifest, wire
 from farshore.core.digest import Digest
@@ -99,17 +99,31 @@ class Journal:
         """
         try:
             models = _models(desired)
+            wire.desired_settings(desired)
         except Invalid:
             self._keep(replace(self.notes, seen=seen))
             raise
         self._keep(state.aim(replace(self.notes, desired=desired, seen=seen), models))
+
+    def spend(self, count: int, now: float) -> None:
+        """Add to what was moved over the link; less than none gives back what was set aside.
+
+        Raises:
+            Unavailable: the disk does not take it; nothing is changed then.
+
+        """
+        self._keep(replace(self.notes, spent=limits.add(self.notes.spent, count, now)))
+
+    def settings(self) -> wire.DesiredSettings:
+        """What the hub asks this device to heed."""
+        return wire.desired_settings(self.notes.desired or {})
 
     def desired(self) -> dict[str, wire.DesiredModel] | None:
         """What the hub last asked for, by model name; None if it was never heard."""
         return None if self.notes.desired is None else wire.desired_models(self.notes.desired)
 
     def started(self, boot: str) -> bool:
-        """Note that the agent starts; whether the machine has, too. Trials count the machine's starts.
+        """Note that the agent starts; whether the machine has, too. Shadows and trials count the machine's starts.
 
         Args:
             boot: names this start of the machine.
@@ -190,6 +204,7 @@ def _read(path: Path) -> Notes:
         notes = documents.decode(data, Notes, what="journal", limit=16 << 20)
         if notes.desired is not None:
             _models(notes.desired)
+            wire.desired_settings(notes.desired)
         return notes
     except FarshoreError as error:
         log.warning("journal %s is damaged (%s): starting with an empty one", path, error.message)

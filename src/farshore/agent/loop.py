@@ -52,7 +52,7 @@ def run(settings: Settings, *, once: bool = False) -> None:
     who = identity.load(settings)
     apply = patches.apply if patches.usable() else None
     with _alone(settings), _stoppable():
-        link = RenewingLink(identity.open_link(settings, who), settings, who, device.boot())
+        link = _link(settings, who)
         agent = build(settings, who, link, SystemClock(), random.Random(), apply=apply)  # noqa: S311 - jitter
         log.info("agent of %s, hub %s", who.device, settings.hub or who.hub)
         try:
@@ -86,18 +86,19 @@ def build(
     if runtime is None:
         runtime = NoRuntime(slots) if settings.serve == "none" else SocketRuntime(settings.root, settings.probe)
     facts = Device(device.memory(), device.machine(), settings.quota, settings.keep_free, settings.trial)
+    journal = Journal(settings.folder / "journal.json")
     site = Site(
         settings=settings,
         device=facts,
         blobs=Blobs(settings.root / "blobs"),
         slots=slots,
-        journal=Journal(settings.folder / "journal.json"),
+        journal=journal,
         manifests=Manifests(settings.folder / "manifests"),
-        trust=Trust(settings.folder / "trust", who.device, who.root.encode(), clock),
+        trust=Trust(settings.folder / "trust", who.device, who.root.encode(), clock, asks=settings.link == "hub"),
         link=link,
         runtime=runtime,
         clock=clock,
-        pace=Pace(settings.rate, clock),
+        pace=Pace(settings.rate, clock, journal),
     )
     return Agent(site, Hands(site, apply), Reporter(settings.folder / "reported.json"), chance)
 

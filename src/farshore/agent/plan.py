@@ -1,7 +1,7 @@
 """What does this device do next? A pure function over a snapshot; time is an argument.
 
 :func:`next_step` may be asked at any moment, also twice, also after a crash: nothing is "resumed", the answer follows
-from what is really on disk. For each model the way is: fetch manifest → download → install → probe → activate →
+from what is really on disk. For each model the way is: fetch manifest → download → install → probe → shadow → activate →
 trial → confirm, and from a failed trial back.
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from farshore.agent import shadowing, trials
+from farshore.agent.shadowing import Cast, EndShadow
 from farshore.agent.state import Attempt, Local, ModelState, Note, Trial, Version
-from farshore.core.control import Serving
+from farshore.core import windows
 from farshore.core.digest import Digest
-from farshore.core.wire import Conditions, DesiredModel, Fault, State
+from farshore.core.wire import DesiredModel, Fault, State
 
 BACKOFF_FIRST = 2.0
 BACKOFF_MOST = 15 * 60.0
@@ -22,17 +24,6 @@ LOOK_EVERY = 5.0
 
 MAX_STRIKES = 3
 """Attempts that speak against a version after which it is given up."""
-
-MAX_BOOTS = 2
-"""Starts of the machine within a trial after which the version is held to be the cause."""
-
-MAX_CRASHES = 3
-"""Deaths of a version's worker within its trial."""
-
-MIN_ERRORS = 5
-"""Failed answers within a trial that make a verdict, when they are more than half of all."""
-
-DESERTED = "it could not live: the inference server went back to another version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +55,14 @@ class Install:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """Let the inference server load it apart and answer its acceptance cases."""
+
+    model: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """It is tried out and waits for its switch: let the memory go that it stands warm in."""
 
     model: str
     digest: Digest
@@ -116,23 +115,28 @@ class Hold:
     """No step for now.
 
     Attributes:
-        state: ``waiting`` if time cures it, ``failed`` if not, ``trial`` while watching.
+        state: ``waiting`` if time cures it, ``failed`` if not, ``shadow`` and ``trial`` while watching, ``ready`` to be switched to.
         fault: why; None if nothing is wrong.
         until: seconds since 1970 when to ask again at the latest; None when only an outside change helps.
+        cause: see :class:`farshore.core.wire.Target`.
 
     """
 
     state: State
     fault: Fault | None = None
     until: float | None = None
+    cause: str = ""
 
 
-Step = FetchManifest | Download | Install | Probe | Activate | Confirm | RollBack | Drop | CollectGarbage
+Step = (
+    FetchManifest | Download | Install | Probe | Cast | EndShadow | Park | Activate | Confirm | RollBack | Drop
+    | CollectGarbage
+)  # fmt: skip
 Verdict = Step | Hold | None
 Desired = Mapping[str, DesiredModel]
 
 _ORDER: tuple[type[Step], ...] = (
-    RollBack, Confirm, Drop, Activate, Probe, CollectGarbage, Install, FetchManifest, Download,
+    RollBack, Confirm, EndShadow, Drop, Activate, Park, Cast, Probe, CollectGarbage, Install, FetchManifest, Download,
 )  # fmt: skip
 """What ends danger comes first, what takes long last."""
 
@@ -179,12 +183,15 @@ def _verdict(model: str, desired: Desired, local: Local, now: float) -> Verdict:
     unfinished = trial is not None and trial.fault is not None
     if watch is not None and (unfinished or not isinstance(watch, Hold)):
         return watch
+    left = shadowing.stray(model, want, local)
+    if left is not None:
+        return left
     if state.current == want.digest:
         return watch or _deserted(model, want, local)
     ahead = _toward(model, want, desired, local, now)
     if watch is None or (trial is not None and want.digest == trial.back):
         return ahead  # going back to what ran before need not await the verdict on what runs now
-    return watch if ahead is None or isinstance(ahead, Probe | Activate | Hold) else ahead
+    return watch if ahead is None or isinstance(ahead, Probe | Cast | EndShadow | Park | Activate | Hold) else ahead
 
 
 def _trial(model: str, state: ModelState, want: DesiredModel | None, local: Local, now: float) -> Verdict:
@@ -195,7 +202,7 @@ def _trial(model: str, state: ModelState, want: DesiredModel | None, local: Loca
     digest, back = Digest(trial.digest), _way_back(state, trial)
     asked = want.trial if want is not None and want.digest == trial.digest else None
     given_up = quarantined(state.note) if state.note.digest == trial.digest else None
-    fault = trial.fault or given_up or _trial_fault(model, trial, asked, local)
+    fault = trial.fault or given_up or trials.fault_of(model, trial, asked, local)
     if fault is not None:
         return _paced(RollBack(model, digest, back, fault), state.note.attempt, local, now)
     if local.server == "none":
@@ -216,7 +223,7 @@ def _deserted(model: str, want: DesiredModel, local: Local) -> Hold | None:
     serving = local.status(model).serving
     if serving is None or serving.digest == want.digest:
         return None
-    return Hold("failed", Fault("unavailable", DESERTED))
+    return Hold("failed", Fault("unavailable", trials.DESERTED))
 
 
 def _way_back(state: ModelState, trial: Trial) -> Digest | None:
@@ -248,6 +255,19 @@ def _missed(asked: Conditions, trial: Trial, serving: Serving) -> str | None:
         return f"{serving.errors} of {serving.requests} requests failed; at most {asked.errors:.3g} of them may"
     if asked.latency is not None and trial.latency and serving.latency > asked.latency * trial.latency:
         times = serving.latency / trial.latency
+def _held(model: str, want: DesiredModel, local: Local, now: float) -> Park | Hold | None:
+    """Why a version that is tried out is not switched to yet. Going back to what ran before waits for no window."""
+    opens = now
+    if want.digest != local.model(model).previous:
+        opens = windows.next_open([windows.parse(text) for text in want.activate], now, local.offset)
+    if not want.hold and opens <= now:
+        return None
+    warm = local.status(model).candidate
+    if warm is not None and warm.digest == want.digest:
+        return Park(model, Digest(want.digest))
+    return Hold("ready", cause="switch") if want.hold else Hold("ready", until=opens, cause="activation")
+
+
         return f"it took {times:.3g} times as long as the version before; at most {asked.latency:.3g} is asked"
     known = serving.compared >= asked.compared
     if asked.agreement is not None and known and serving.agreed < asked.agreement * serving.compared:
@@ -272,7 +292,9 @@ def _toward(model: str, want: DesiredModel, desired: Desired, local: Local, now:
     elif not state.note.probed:
         verdict = Probe(model, digest)
     else:
-        verdict = Activate(model, digest, state.current)
+        shadow = shadowing.verdict(model, want, local)
+        watch = Hold("shadow", until=now + LOOK_EVERY) if shadow == "watch" else shadow
+        verdict = watch or _held(model, want, local, now) or Activate(model, digest, state.current)
     return _paced(verdict, state.note.attempt, local, now)
 
 
@@ -302,8 +324,8 @@ def _obtain(model: str, want: DesiredModel, desired: Desired, local: Local, now:
     room = _make_room(model, wanted, desired, local)
     if room is not None:
         return room
-    if now < local.opens:
-        return Hold("waiting", Fault("unavailable", "the download window is closed"), local.opens)
+    if local.shut is not None:
+        return Hold("waiting", Fault("unavailable", local.shut.text), local.shut.until, local.shut.cause)
     digest = min(missing, key=lambda entry: (entry != local.active, entry not in local.partials))
     return Download(model, digest, missing[digest])
 
@@ -399,7 +421,7 @@ def _progressed(attempt: Attempt, local: Local) -> bool:
 
 def paced(step: Step) -> bool:
     """Whether a failed ``step`` waits by itself before it comes again, by the note of its attempt."""
-    return not isinstance(step, Confirm | Drop | CollectGarbage)
+    return not isinstance(step, Confirm | Park | Drop | CollectGarbage)
 
 
 def _server_away(now: float) -> Hold:

@@ -89,6 +89,7 @@ def _target(model: str, desired: Desired, local: Local, verdict: Verdict) -> Tar
     )
 
 
+        cause="" if hold is None else hold.cause,
 def _coarse(count: int, version: Version) -> int:
     """``count`` in tenths of a version: a report for every slice would eat what it reports on."""
     size = sum(version.files.values())

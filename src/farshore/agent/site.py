@@ -6,8 +6,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from farshore.agent import limits
 from farshore.agent.clock import Clock
 from farshore.agent.journal import Journal
+from farshore.agent.limits import Shut
 from farshore.agent.link import Link
 from farshore.agent.manifests import Manifests
 from farshore.agent.pace import Pace
@@ -69,7 +71,6 @@ def survey(site: Site, active: Digest | None, reached: tuple[Digest, float] | No
             log.warning("%s", error.message)
     desired = site.journal.desired() or {}
     names = {*site.slots.models(), *desired, *site.journal.notes.models}
-    now, opening = site.clock.now(), [windows.parse(text) for text in site.settings.windows]
     return Local(
         device=site.device,
         models={name: _model(site, name, desired.get(name), runtimes) for name in sorted(names)},
@@ -78,11 +79,17 @@ def survey(site: Site, active: Digest | None, reached: tuple[Digest, float] | No
         free=files.free_bytes(site.settings.root),
         server=server,
         runtimes=runtimes,
-        opens=windows.next_open(opening, now, site.clock.offset()),
+        shut=_shut(site),
+        offset=site.clock.offset(),
         active=active,
         reached=reached,
         stale=site.trust.refused or site.trust.stale() if desired else None,
     )
+
+
+def _shut(site: Site) -> Shut | None:
+    own, clock, journal = [windows.parse(text) for text in site.settings.windows], site.clock, site.journal
+    return limits.shut(own, journal.settings(), journal.notes.spent, clock.now(), clock.offset(), site.pace.spare)
 
 
 def choose(site: Site, manifest: Manifest, runtimes: tuple[str, ...]) -> Variant | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from farshore.agent.limits import Shut, Spent
 from farshore.core import wire
 from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.digest import Digest
@@ -138,6 +139,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+        spent: what was moved over the link.
 class ModelState:
     """One model on this device.
 
@@ -146,6 +148,7 @@ class ModelState:
         previous: likewise.
         installed: every version that is whole here, by manifest digest.
         wanted: the desired version, once its manifest is here and believed.
+    spent: Spent = Spent()
         note: what is remembered.
         barred: why trust forbids to install the desired version, or to go back to it; None if it does not.
 
@@ -191,7 +194,8 @@ class Local:
         free: bytes free on the disk.
         server: see :data:`Server`.
         runtimes: that can run a model here.
-        opens: seconds since 1970 from which bytes may be moved.
+        shut: why no byte may be moved now; None if bytes may be.
+        offset: seconds by which local time is ahead of UTC.
         active: the file whose transfer is open right now.
         reached: the file that was fetched last, and how much of its route is here, 0 to 1.
         stale: why nothing new may be installed, whatever it is: signed metadata have expired, or the hub's were refused.
@@ -205,7 +209,8 @@ class Local:
     free: int = 1 << 62
     server: Server = "none"
     runtimes: tuple[str, ...] = ()
-    opens: float = 0.0
+    shut: Shut | None = None
+    offset: int = 0
     active: Digest | None = None
     reached: tuple[Digest, float] | None = None
     stale: Fault | None = None

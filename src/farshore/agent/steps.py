@@ -17,18 +17,21 @@ from farshore.agent.download import Apply, Transfer
 from farshore.agent.journal import Tries
 from farshore.agent.plan import (
     Activate,
+    Cast,
     CollectGarbage,
     Confirm,
     Download,
     Drop,
+    EndShadow,
     FetchManifest,
     Install,
+    Park,
     Probe,
     RollBack,
     Step,
 )  # fmt: skip
 from farshore.agent.site import Site, choose
-from farshore.agent.state import Local, Note, Trial
+from farshore.agent.state import Local, Note, Shadow, Trial
 from farshore.core import digest as digests
 from farshore.core import wire
 from farshore.core.control import Serving
@@ -85,6 +88,7 @@ class Hands:
             (model, transfer), self._transfer = self._transfer, None
             transfer.close()
             self._site.journal.write(model, fetched=self._site.journal.note(model).fetched + transfer.fetched)
+            self._site.pace.settle()
 
     def _do(self, step: Step, local: Local) -> None:
         match step:
@@ -96,6 +100,12 @@ class Hands:
                 self._install(step, local)
             case Probe():
                 self._probe(step)
+            case Cast():
+                self._cast(step)
+            case EndShadow():
+                self._end_shadow(step, local)
+            case Park():
+                self._site.runtime.drop(step.model, step.digest)
             case Activate():
                 self._activate(step, local)
             case Confirm():
@@ -119,6 +129,7 @@ class Hands:
         if self.active != step.digest:
             self.let_go()
             self._begin(step, done=local.begun)
+            site.pace.heed(site.journal.settings())
             transfer = Transfer(
                 step.digest, step.size, blobs=site.blobs, link=site.link, pace=site.pace, clock=site.clock,
                 minimum_rate=site.settings.minimum_rate, apply=self._apply, room=self._room,
@@ -188,7 +199,7 @@ class Hands:
     def _activate(self, step: Activate, local: Local) -> None:
         """Note, link, switch: in this order, so that the inference server, whenever it starts, serves what was meant."""
         site = self._site
-        trial = site.journal.note(step.model).trial
+        trial, seen = site.journal.note(step.model).trial, site.journal.note(step.model).shown
         if trial is None or trial.digest != step.digest or trial.fault is not None:
             before = local.status(step.model).serving
             known = before is not None and before.digest == step.back
@@ -269,7 +280,7 @@ class Hands:
 
     def _begin(
         self,
-        step: FetchManifest | Download | Install | Probe | Activate | RollBack,
+        step: FetchManifest | Download | Install | Probe | Cast | Activate | RollBack,
         *,
         done: int = 0,
         strike: bool = False,
@@ -279,11 +290,11 @@ class Hands:
     def _failed(self, step: Step, error: FarshoreError) -> None:
         where = "" if isinstance(step, CollectGarbage) else f"{step.model}: "
         log.warning("%s%s: %s", where, plan.kind(step), error.message)
-        if isinstance(step, CollectGarbage | Confirm | Drop):
+        if isinstance(step, CollectGarbage | Confirm | Drop | EndShadow | Park):
             return
         if isinstance(step, Install) and isinstance(error, Corrupt | NotFound):
             self._heal(step)
-        silent = isinstance(step, Probe | Activate)  # begun with a strike, which stays unless they succeed
+        silent = isinstance(step, Probe | Cast | Activate)  # begun with a strike, which stays unless they succeed
         try:
             fault = Fault(error.code, error.message[:1024])
             self._site.journal.end(step.model, fault, strike=isinstance(error, Corrupt | Invalid) and not silent)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from farshore.core import documents, twin
+from farshore.core import documents, twin, windows
 from farshore.core.errors import Invalid
 from farshore.core.manifest import Count, DigestText, Name, Short
 
@@ -28,7 +28,14 @@ Turn = Annotated[int, Meta(ge=0, le=1 << 53)]
 Version = Annotated[int, Meta(ge=1, le=1 << 31)]
 Retry = Annotated[int, Meta(ge=0, le=1 << 31)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-State = Literal["waiting", "downloading", "installing", "probing", "activating", "trial", "running", "failed"]
+Windows = Annotated[
+    tuple[Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\dZ?\Z")], ...],
+    Meta(max_length=16),
+]
+State = Literal[
+    "waiting", "downloading", "installing", "probing", "shadow", "ready", "activating", "trial", "running", "failed"
+]  # fmt: skip
+"""``shadow`` and ``ready`` are only said by who was asked for them, so that a hub which knows neither never hears them."""
 
 
 class EnrolRequest(Struct, frozen=True, omit_defaults=True):
@@ -218,7 +225,9 @@ class DesiredModel(Struct, frozen=True, omit_defaults=True):
         version: the registry's number, for people.
         digest: of the manifest: what is meant.
         retry: a device that gave a version up tries it again when an operator changes this number.
-        trial: what its trial must show; None for nothing but to live.
+        trial: what it must show before it is confirmed; None for nothing but to live.
+        hold: have it here, tried out, and do not switch to it before this is gone.
+        activate: times of day in which the device may switch to it; none for always. Going back waits for none.
 
     """
 
@@ -244,6 +253,26 @@ class Target(Struct, frozen=True, omit_defaults=True):
         state: how far it is.
         done: bytes of files here already; ``size``: of all that are needed.
         fault: why it failed or waits.
+    hold: bool = False
+    activate: Windows = ()
+
+
+class DesiredSettings(Struct, frozen=True, omit_defaults=True):
+    """``desired.settings``: what the device heeds beside its own settings; of both the stricter holds.
+
+    Attributes:
+        link: name of the link that the caps are of; for people.
+        rate: bytes a second that downloads may use; None for no limit.
+        windows: times of day in which bytes may be moved; none for always.
+        day, month: bytes that may be moved in a day and in a month, by UTC; None for any.
+
+    """
+
+    link: Short = ""
+    rate: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    windows: Windows = ()
+    day: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
+    month: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
 
     """
 
@@ -262,6 +291,7 @@ class Running(Struct, frozen=True, omit_defaults=True):
     digest: DigestText
     variant: Short = ""
 
+        cause: what it waits for, where that is known: ``window``, ``cap``, ``switch`` or ``activation``.
 
 class Trial(Struct, frozen=True, omit_defaults=True):
     """What a version's trial has shown so far.
@@ -271,6 +301,7 @@ class Trial(Struct, frozen=True, omit_defaults=True):
         requests: answered; ``errors``: of these with a fault of the server's.
         gap: seconds without an answer at the switch.
         latency: 95th percentile of seconds a request took; ``latency_before`` that of the version before it.
+    cause: Short = ""
         memory: bytes its worker holds; ``memory_before`` those of the version before it.
         compared: answers compared with those of the version before it; ``agreed``: of these the same.
 
@@ -329,3 +360,19 @@ def reported_models(reported: dict[str, Any]) -> dict[str, ReportedModel]:
     """
     found = documents.convert(reported.get("models", {}), dict[str, ReportedModel], what="reported.models")
     return {twin.name_of(key): value for key, value in found.items()}
+    for one in found.values():
+        for text in one.activate:
+            windows.parse(text)
+def desired_settings(desired: dict[str, Any]) -> DesiredSettings:
+    """The settings that a desired section has for the device.
+
+    Raises:
+        Invalid: ``settings`` is there but malformed.
+
+    """
+    found = documents.convert(desired.get("settings", {}), DesiredSettings, what="desired.settings")
+    for text in found.windows:
+        windows.parse(text)
+    return found
+
+

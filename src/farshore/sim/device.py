@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from farshore.agent import plan, report
+from farshore.agent import limits, plan, report
 from farshore.agent.journal import Journal
 from farshore.agent.report import Reporter
 from farshore.agent.state import Device, Local, ModelState, Notes, Trial, Version
@@ -102,6 +102,7 @@ class Simulated:
         trial: seconds a new version must answer.
         skew: seconds by which its clock is wrong.
         away: it is switched off, or its link is, until then; seconds of virtual time.
+        disk: bytes free on its disk, for ever: what is written there is not taken off.
         history: versions that answered, in order.
 
     """
@@ -114,9 +115,11 @@ class Simulated:
     trial: float = 60.0
     skew: float = 0.0
     away: float = 0.0
+    disk: int = 1 << 50
     notes: _Notes = field(default_factory=_Notes)
     reports: _Reports = field(default_factory=_Reports)
     blobs: dict[Digest, int] = field(default_factory=dict)
+    begun: dict[Digest, int] = field(default_factory=dict)
     states: dict[str, ModelState] = field(default_factory=dict)
     serving: dict[str, tuple[Digest, float]] = field(default_factory=dict)
     shadows: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -175,7 +178,11 @@ class Simulated:
         models = {name: self._state(name, desired.get(name)) for name in names}
         status = Status(RUNTIMES, {model: ModelStatus(self._serving(model, now)) for model in self.serving})
         facts = Device(MEMORY, MACHINE, None, 0, self.trial)
-        return Local(device=facts, models=models, blobs=dict(self.blobs), server=status, runtimes=RUNTIMES)
+        shut = limits.shut([], self.notes.settings(), self.notes.notes.spent, now + self.skew, 0)
+        return Local(
+            device=facts, models=models, blobs=dict(self.blobs), partials=dict(self.begun), free=self.disk,
+            server=status, runtimes=RUNTIMES, shut=shut,
+        )  # fmt: skip
 
     def _state(self, name: str, want: wire.DesiredModel | None) -> ModelState:
         state, note = self.states.get(name, ModelState()), self.notes.note(name)
@@ -222,6 +229,8 @@ class Simulated:
                 return self._install(step, local)
             case plan.Probe():
                 return self._probe(step, now)
+            case plan.Park():
+                return 0.1  # nothing stands warm here
             case plan.Activate():
                 return self._activate(step, local, now)
             case plan.Confirm():
@@ -243,11 +252,18 @@ class Simulated:
         return 1500 / self.rate
 
     def _download(self, step: plan.Download, now: float) -> float:
+        """All that the link's caps leave of the cheapest route; the rest when they leave more."""
         self._begin(step, now)
-        size = self.hub.size(self, step.digest)
-        self.blobs[step.digest] = step.size
-        self.notes.write(step.model, attempt=None, fetched=self.notes.note(step.model).fetched + size)
-        return size / self.rate
+        given, here = self.notes.settings(), self.begun.pop(step.digest, 0)
+        rest = self.hub.size(self, step.digest) - here
+        count = min(rest, limits.left(given, self.notes.notes.spent, now + self.skew))
+        if count < rest:
+            self.begun[step.digest] = here + count
+        else:
+            self.blobs[step.digest] = step.size
+        self.notes.write(step.model, attempt=None, fetched=self.notes.note(step.model).fetched + count)
+        self.notes.spend(count, now + self.skew)
+        return count / min(self.rate, given.rate or self.rate)
 
     def _install(self, step: plan.Install, local: Local) -> float:
         state, wanted = self.states.get(step.model, ModelState()), local.model(step.model).wanted
