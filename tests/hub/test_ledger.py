@@ -75,5 +75,38 @@ def test_a_version_is_a_number(operator):
 
 def test_wrong_columns_are_named(operator):
     said = operator.ask("GET", "/v1/ledger?by=colour", status=400).json()
-    assert "no 'colour': use day, device" in said["error"]["message"]
+    assert "no 'colour': use month, day, device" in said["error"]["message"]
     operator.ask("PUT", "/v1/links/Bad Name", json={}, status=400)
+
+
+def test_sums_by_month(operator, two, clock):
+    device = operator.enrolled("d")
+    device.sync()
+    say(device, two, 1, 100)
+    clock.now += 40 * 86400
+    say(device, two, 1, 350)
+    rows = operator.get("/v1/ledger?by=month,model")
+    assert [(row["month"], row["bytes"]) for row in rows] == [("2026-09", 100), ("2026-10", 250)]
+    [only] = operator.get("/v1/ledger?by=model&month=2026-10")
+    assert only["bytes"] == 250
+
+
+def test_against_whole_files(operator, two):
+    content = operator.get("/v1/models/detector/versions/2")["manifest"]
+    size = sum(file["size"] for file in content["variants"][0]["files"])
+    for name in ("d", "e"):
+        device = operator.enrolled(name)
+        device.sync()
+        say(device, two, 2, 100)
+    assert operator.get("/v1/savings") == [
+        {"model": "detector", "version": 2, "devices": 2, "bytes": 200, "whole": 2 * size}
+    ]
+    assert operator.get("/v1/savings?until=2000-01-01") == []
+
+
+def test_more_than_whole_saves_nothing(operator, two):
+    device = operator.enrolled("d")
+    device.sync()
+    say(device, two, 1, 10_000_000)
+    [found] = operator.get("/v1/savings")
+    assert found["whole"] == found["bytes"] == 10_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from farshore.core.errors import Invalid
 if TYPE_CHECKING:
     from farshore.client import Hub
 
-KEYS = ("day", "device", "model", "version", "rollout", "link")
+KEYS = ("month", "day", "device", "model", "version", "rollout", "link")
 
 
 @click.command()
@@ -29,17 +29,22 @@ KEYS = ("day", "device", "model", "version", "rollout", "link")
 @click.option("--model", default="", help="Only this model.")
 @click.option("--rollout", default="", help="Only this rollout.")
 @click.option("--link", default="", help="Only this link.")
+@click.option("--saved", is_flag=True, help="By version, against whole files.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @json_option
 @with_hub
-def ledger(hub: Hub, by: str, since: str, until: str, as_csv: bool, as_json: bool, **where: str) -> None:
+def ledger(hub: Hub, by: str, since: str, until: str, saved: bool, as_csv: bool, as_json: bool, **where: str) -> None:
     """What was really moved: bytes and money, by device, model, rollout and link.
 
     \b
     farshore ledger
     farshore ledger --by device --rollout prod-2
     farshore ledger --by day,link --since 2026-11-01 --csv > november.csv
+    farshore ledger --saved --since 2026-11-01
     """
+    if saved:
+        _print_saved(hub.savings(since, until), as_csv=as_csv, as_json=as_json)
+        return
     columns = [name for name in by.replace(" ", "").split(",") if name]
     found = hub.ledger(",".join(columns), since, until, **{name: value for name, value in where.items() if value})
     if as_json:
@@ -53,6 +58,26 @@ def ledger(hub: Hub, by: str, since: str, until: str, as_csv: bool, as_json: boo
         return
     shown = [[*row[:-3], megabytes(row[-3]), f"{row[-2]:.2f} {row[-1]}".strip() if row[-2] else ""] for row in rows]
     print_table([*columns, ">bytes", ">money"], shown, empty="nothing was moved yet")
+
+
+def _print_saved(found: list[dict[str, Any]], *, as_csv: bool, as_json: bool) -> None:
+    columns = ("model", "version", "devices", "bytes", "whole")
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(columns)
+        writer.writerows([one[name] for name in columns] for one in found)
+    else:
+        rows = [
+            (
+                one["model"], one["version"] or "–", one["devices"], megabytes(one["bytes"]), megabytes(one["whole"]),
+                f"{100 * (1 - one['bytes'] / one['whole']):.0f} %" if one["whole"] else "",
+            )
+            for one in found
+        ]  # fmt: skip
+        names = ["model", ">version", ">devices", ">moved", ">whole files, at least", ">saved"]
+        print_table(names, rows, empty="nothing was moved yet")
 
 
 @click.group()

@@ -17,6 +17,7 @@ from farshore.client.wire import MAX_REPLY, Json, Wire
 from farshore.core import digest as digests
 from farshore.core import documents
 from farshore.core.digest import Digest
+from farshore.core.dispatch import Published as Order
 from farshore.core.errors import Denied, Invalid, NotFound
 
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
@@ -115,6 +116,11 @@ class Hub(Wire):
         """Give the hub documents that were signed elsewhere, all or none."""
         documents = {role: Raw(data) for role, data in changed.items()}
         self._call("PUT", "/v1/trust", {"documents": documents if root is None else {**documents, "root": Raw(root)}})
+
+    def order(self, device: str) -> Order:
+        """What a device should run, signed for it, with all metadata: for where the device cannot ask itself."""
+        with self._open("GET", f"/v1/devices/{quote(device, safe='')}/order") as response:
+            return documents.decode(self._read(response), Order, what="the hub's order", limit=MAX_REPLY)
 
     def next_keys(self) -> None:
         """Let the hub make its next own keys."""
@@ -315,6 +321,11 @@ class Hub(Wire):
         """What was moved, in sums by columns (``device,model``) of those that have the values in ``where``."""
         query = urlencode({"by": by, "since": since, "until": until, "limit": 10_000, **where})
         found: list[Json] = self._call("GET", f"/v1/ledger?{query}")
+        return found
+
+    def savings(self, since: str = "", until: str = "") -> list[Json]:
+        """What was moved of each version, against whole files."""
+        found: list[Json] = self._call("GET", f"/v1/savings?{urlencode({'since': since, 'until': until})}")
         return found
 
     def start_rollout(self, body: Json) -> Json:

@@ -37,6 +37,7 @@ from farshore.hub.provenance import Provenance
 from farshore.hub.records import changes
 from farshore.hub.registry import Registry
 from farshore.hub.rollouts import Rollouts
+from farshore.hub.savings import Savings
 from farshore.hub.settings import Settings
 from farshore.hub.standing import Standings
 from farshore.hub.tickets import Tickets
@@ -93,6 +94,7 @@ class Hub:
             self.deployments = Deployments(self.database, self.director, clock)
             self.rollouts = Rollouts(self.database, self.director, clock)
             self.ledger = Ledger(self.database)
+            self.savings = Savings(self.database, self.registry)
             interval = wire.MAX_WAIT + settings.sync_seconds
             self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)

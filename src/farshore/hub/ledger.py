@@ -14,7 +14,7 @@ from farshore.core.wire import ReportedModel
 from farshore.hub import moments
 from farshore.hub.database import Database
 from farshore.hub.records import ledger, rollouts
-from farshore.hub.records.ledger import KEYS, Link, Moved
+from farshore.hub.records.ledger import SUMS, Link, Moved
 
 TAG = "link"
 """The tag by which a device names its link."""
@@ -66,9 +66,9 @@ class Ledger:
             Invalid: ``by`` or ``where`` names no such column, or a version that is no number.
 
         """
-        unknown = sorted({*by, *where} - {*KEYS})
+        unknown = sorted({*by, *where} - {*SUMS})
         if unknown:
-            raise Invalid(f"the ledger has no {unknown[0]!r}: use {', '.join(KEYS)}")
+            raise Invalid(f"the ledger has no {unknown[0]!r}: use {', '.join(SUMS)}")
         if not re.fullmatch(r"[0-9]{1,9}", where.get("version", "0")):
             raise Invalid(f"version {where['version'][:40]!r}: use its number")
         with self._database.reading() as tx:

@@ -16,9 +16,10 @@ from farshore.hub.api.door import Endpoint
 from farshore.hub.api.fleet import FEED, MAX_SERIAL
 from farshore.hub.forecast import Forecast
 from farshore.hub.hub import Hub
-from farshore.hub.records.ledger import KEYS, Link, Moved
+from farshore.hub.records.ledger import SUMS, Link, Moved
 from farshore.hub.records.rollouts import Entry
 from farshore.hub.rollout import Gate, Tally, Wave
+from farshore.hub.savings import Saved
 from farshore.hub.why import Reason
 
 NEWEST = 100
@@ -169,12 +170,19 @@ async def show_ledger(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     given = request.query_params
     by = tuple(name for name in given.get("by", "model,version").split(",") if name)
-    where = {name: given[name] for name in KEYS if given.get(name)}
+    where = {name: given[name] for name in SUMS if given.get(name)}
     limit = door.number(request, "limit", 1000, 1, 10_000)
     found = await hub.threads(hub.ledger.sums, by, where, given.get("since", ""), given.get("until", ""), limit)
     return door.reply(
         request, [{key: value for key, value in to_builtins(one).items() if value is not None} for one in found]
     )
+
+
+async def show_savings(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    given = request.query_params
+    found = await hub.threads(hub.savings.saved, given.get("since", ""), given.get("until", ""))
+    return door.reply(request, found)
 
 
 async def create(request: Request) -> Response:
@@ -311,9 +319,13 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/v1/ledger", show_ledger, "What was moved", gives=list[Moved],
         query=(
-            ("by", f"columns to sum by: {', '.join(KEYS)}"), *((name, "only this one") for name in KEYS),
+            ("by", f"columns to sum by: {', '.join(SUMS)}"), *((name, "only this one") for name in SUMS),
             ("since", "first day"), ("until", "last day"), ("limit", "most sums, 1 to 10 000"),
         ),
+    ),
+    Endpoint(
+        "GET", "/v1/savings", show_savings, "What was moved, against whole files", gives=list[Saved],
+        query=(("since", "first day"), ("until", "last day")),
     ),
     _verb("pause", pause, "Take nobody in any more for now"),
     _verb("resume", resume, "Go on"),

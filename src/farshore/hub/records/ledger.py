@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
 
 from farshore.hub.records.tables import ledger, links, upsert
 
 KEYS = ("day", "device", "model", "version", "rollout", "link")
+SUMS = ("month", *KEYS)
+"""What sums can be made by: the columns, and the month that a day lies in, ``2026-11``."""
 
 
 class Link(Struct, frozen=True):
@@ -31,12 +33,22 @@ class Link(Struct, frozen=True):
     rate: int = 0
 
 
+class Brought(Struct, frozen=True):
+    """What ``devices`` fetched of a version, in sum."""
+
+    model: str
+    version: int
+    devices: int
+    bytes: int
+
+
 class Moved(Struct, frozen=True):
     """What was moved: sums over all that the members that are None stand for."""
 
     bytes: int
     money: float
     currency: str
+    month: str | None = None
     day: str | None = None
     device: str | None = None
     model: str | None = None
@@ -81,25 +93,41 @@ def add(tx: Connection, key: Mapping[str, Any], count: int, money: float, curren
 def sums(
     tx: Connection, by: Sequence[str], where: Mapping[str, str], since: str, until: str, limit: int
 ) -> list[Moved]:
-    """What was moved, in sums by some of :data:`KEYS`; the largest first, or by day where that is asked.
+    """What was moved, in sums by some of :data:`SUMS`; the largest first, or by day where that is asked.
 
     Args:
         tx: open for reading.
-        by: names of :data:`KEYS`.
+        by: names of :data:`SUMS`.
         where: values that some of them must have.
         since: first day, ``2026-11-22``; "" for all.
         until: last day; "" for all.
         limit: most sums to return.
 
     """
-    columns = [ledger.c[name] for name in by]
+    columns = [_column(name) for name in by]
     total = func.sum(ledger.c.bytes)
     chosen = select(*columns, ledger.c.currency, total.label("bytes"), func.sum(ledger.c.money).label("money"))
-    chosen = chosen.where(*(ledger.c[name] == value for name, value in where.items()))
+    chosen = chosen.where(*(_column(name) == value for name, value in where.items()))
     if since:
         chosen = chosen.where(ledger.c.day >= since)
     if until:
         chosen = chosen.where(ledger.c.day <= until)
-    order = [ledger.c.day] if "day" in by else []
+    order = [_column(name) for name in ("month", "day") if name in by]
     rows = tx.execute(chosen.group_by(*columns, ledger.c.currency).order_by(*order, total.desc()).limit(limit))
     return [Moved(**row) for row in rows.mappings()]
+
+
+def brought(tx: Connection, since: str, until: str, limit: int) -> list[Brought]:
+    """What was moved of each version, and to how many devices, the most bytes first; days as in :func:`sums`."""
+    total = func.sum(ledger.c.bytes).label("bytes")
+    chosen = select(ledger.c.model, ledger.c.version, func.count(ledger.c.device.distinct()).label("devices"), total)
+    if since:
+        chosen = chosen.where(ledger.c.day >= since)
+    if until:
+        chosen = chosen.where(ledger.c.day <= until)
+    rows = tx.execute(chosen.group_by(ledger.c.model, ledger.c.version).order_by(total.desc()).limit(limit))
+    return [Brought(**row) for row in rows.mappings()]
+
+
+def _column(name: str) -> ColumnElement[Any]:
+    return func.substr(ledger.c.day, 1, 7).label("month") if name == "month" else ledger.c[name]
