@@ -80,10 +80,11 @@ def test_wrong_columns_are_named(operator):
 
 
 def test_sums_by_month(operator, two, clock):
+    clock.now += 8 * 86400
     device = operator.enrolled("d")
     device.sync()
     say(device, two, 1, 100)
-    clock.now += 40 * 86400
+    clock.now += 4 * 86400
     say(device, two, 1, 350)
     rows = operator.get("/v1/ledger?by=month,model")
     assert [(row["month"], row["bytes"]) for row in rows] == [("2026-09", 100), ("2026-10", 250)]
