@@ -69,4 +69,36 @@ after = [os.getpriority(os.PRIO_PROCESS, 0)] + [os.getpriority(os.PRIO_PROCESS, 
 print(gave, lower - before, {each - before for each in inherited}, {each - before for each in after})
 """
     told = run(script)
-    assert told in {"True 7 {7} {0}\n", "False 0 {0} {0}\n"}
+    assert told in {"7 7 {7} {0}\n", "0 0 {0} {0}\n"}
+
+
+def test_no_more_priority_comes_back_than_was_given_up():
+    """Whoever is almost last already can give up little."""
+    script = """
+import os
+os.setpriority(os.PRIO_PROCESS, 0, 16)
+gave = limits.stand_back(10)
+print(os.getpriority(os.PRIO_PROCESS, 0) - 16 == gave)
+if gave: limits.stand_up(gave)
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+    assert run(script) == "True\n16\n"
+
+
+def test_a_thread_that_is_just_being_started_gets_its_priority_back_too():
+    """Started after the threads were listed, by one that had not been raised yet."""
+    script = """
+import os, threading, time
+before = os.getpriority(os.PRIO_PROCESS, 0)
+gave, late, listed = limits.stand_back(7), [], limits._threads
+def list_and_start():
+    found = listed()
+    if len(late) < 3:
+        late.append(threading.Thread(target=time.sleep, args=(30,), daemon=True))
+        late[-1].start()
+    return found
+limits._threads = list_and_start
+if gave: limits.stand_up(gave)
+print(len(late) if gave else 3, {os.getpriority(os.PRIO_PROCESS, thread.native_id) - before for thread in late} or {0})
+"""
+    assert run(script) == "3 {0}\n"

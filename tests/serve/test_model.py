@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .conftest import Client, Device, colours_model, heavy_model, picture, serve, trap_model, until
+from .conftest import Client, Device, colours_model, heavy_model, picture, read_response, serve, trap_model, until
 
 RED = picture((255, 51, 0))
 
@@ -408,6 +411,81 @@ def test_requests_that_wait_too_long_get_503(device: Device) -> None:
         assert any("waited" in body["error"]["message"] for _, _, body in answers)
 
     serve(device, talk, wait_seconds=0.3, hang_seconds=1.5)
+
+
+def test_only_who_loads_beside_others_lets_them_go_first(device: Device) -> None:
+    """Nothing is gained by a start, or a restart, that waits for the rest of the machine: clients wait for it."""
+    device.colours(1, activate=True)
+    two = device.colours(2)
+
+    def given_up(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2])
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        (first,) = worker_pids()
+        assert given_up(first) == 0
+        await client.order("probe", "colours", two)
+        (candidate,) = set(worker_pids()) - {first}
+        assert given_up(candidate) == 10
+        await client.order("drop", "colours", two)
+        lane = client.server.pool.models["colours"].leader
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: lane.deaths == 1 and lane.worker is not None)
+        assert given_up(lane.worker.pid) == 0
+        await client.ready()
+
+    serve(device, talk)
+
+
+def test_time_in_which_everything_stood_still_is_held_against_nobody(device: Device) -> None:
+    """A machine that was suspended, or had no time for this server: its workers did not hang, its clients did not dawdle."""
+    device.colours(1, activate=True)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        (pid,) = worker_pids()
+        (lane,) = client.server.pool.models["colours"].lanes.values()
+        reader, writer = await client.connect()
+        writer.write(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(RED))
+        os.kill(pid, signal.SIGSTOP)
+        asked = [asyncio.create_task(client.score(RED)) for _ in range(6)]
+        await until(lambda: len(lane.running) == 3 and len(lane.queue) == 3)
+        time.sleep(6.0)  # noqa: ASYNC251 - the front stands still, too
+        os.kill(pid, signal.SIGCONT)
+        assert [(await each)[0] for each in asked] == [200] * 6
+        assert lane.deaths == 0
+        writer.write(RED)
+        assert (await read_response(reader))[0] == 200
+        writer.close()
+
+    serve(device, talk, hang_seconds=4.0, wait_seconds=4.0, body_seconds=4.0)
+
+
+def test_a_worker_that_cannot_be_connected_is_tried_again(device: Device) -> None:
+    device.colours(1, activate=True)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        (lane,) = client.server.pool.models["colours"].lanes.values()
+        loop, failed = asyncio.get_running_loop(), []
+        connect = loop.create_unix_connection
+
+        async def failing(*arguments: Any, **named: Any) -> Any:
+            if not failed and "sock" in named:
+                failed.append(named["sock"])
+                raise OSError(errno.ENOSPC, "no room to watch one more")
+            return await connect(*arguments, **named)
+
+        loop.create_unix_connection = failing
+        os.kill(lane.worker.pid, signal.SIGKILL)
+        await until(lambda: failed and lane.deaths == 2)
+        await client.ready()
+        assert (await client.score(RED))[0] == 200
+        assert len(worker_pids()) == 1
+        del loop.create_unix_connection
+
+    serve(device, talk, wait_seconds=60.0)
 
 
 def test_no_worker_outlives_the_server(device: Device) -> None:

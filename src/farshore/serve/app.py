@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK = 0.25
+STOOD_STILL = 1.0
+"""Seconds between two ticks from which on this process, and most likely the whole machine, did not run: suspended, paused, or starved."""
 _LOCK = "serve.lock"
 
 
@@ -112,8 +115,14 @@ class Server:
         os.close(self._lock)
 
     async def _tick(self) -> None:
+        last = monotonic()
         while True:
             await asyncio.sleep(TICK)
+            last, late = (now := monotonic()), now - last - TICK
+            if late > STOOD_STILL:
+                log.warning("stood still for %.1f s: that is not held against workers and clients", late)
+                for each in (self.pool, self._pictures, self._orders):
+                    each.pardon(late)
             for look in (self.pool.look, self._pictures.look, self._orders.look):
                 try:
                     look()

@@ -59,6 +59,11 @@ class Connections:
         for connection in [each for each in self.open if each.deadline < now]:
             connection.expire()
 
+    def pardon(self, seconds: float) -> None:
+        """This process stood still for so long: no client is to blame for that."""
+        for connection in self.open:
+            connection.deadline += seconds
+
     def close(self) -> None:
         """Take no further request; those under way are answered."""
         self.closing = True

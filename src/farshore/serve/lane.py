@@ -168,13 +168,19 @@ class Lane:
         """Forget what went wrong: somebody asks for this version anew."""
         self.broken, self.crashes, self.retry_at, self.fault = False, 0, 0.0, None
 
-    def load(self, *, crowded: bool = False) -> None:
-        """Start a worker and let it load, ready for several requests at once or for a lone one."""
+    def load(self, *, crowded: bool = False, aside: bool = False) -> None:
+        """Start a worker and let it load.
+
+        Args:
+            crowded: be ready for several requests at once, not for a lone one.
+            aside: let others go first, for something else answers meanwhile.
+
+        """
         self.state, self.since = "loading", monotonic()
         worker = WorkerProcess(self._on_frame, self._on_death)
         self.worker = worker
         try:
-            worker.start(self._settings)
+            worker.start(self._settings, aside=aside)
         except OSError as error:
             self.fault = Unavailable(f"no worker could be started: {error.strerror}")
             self._gone()
@@ -289,6 +295,14 @@ class Lane:
             self.need, self._measured = self.worker.memory() or self.need, now
         if self.state == "ready" and self.crashes and now - self.since > self._settings.steady_seconds:
             self.crashes = 0
+
+    def pardon(self, seconds: float) -> None:
+        """Nobody could do anything in the last seconds, for the machine or this process stood still: they do not count."""
+        self.since += seconds
+        for lease in self.running.values():
+            lease.started += seconds
+        for lease in (*self.queue, *self.running.values()):
+            lease.deadline += seconds
 
     @property
     def latency(self) -> float:

@@ -61,26 +61,39 @@ def _machine_memory() -> int:
     return (min(found, int(limit)) if limit.isdigit() else found) + _RESERVED
 
 
-def stand_back(niceness: int) -> bool:
+def stand_back(niceness: int) -> int:
     """Let others go first until :func:`stand_up`; does nothing where that could not be undone.
 
     Returns:
-        Whether priority was given up.
+        What was given up of its priority; 0 for nothing.
 
     """
     if not niceness or not _may_return():
-        return False
-    os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness))
-    return True
+        return 0
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, min(19, before + niceness))
+    return os.getpriority(os.PRIO_PROCESS, 0) - before
 
 
 def stand_up(niceness: int) -> None:
-    """Take the priority back that :func:`stand_back` gave up, for every thread of this process."""
-    for thread in _threads():
-        try:
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) - niceness)
-        except OSError:
-            pass  # a thread that ended meanwhile
+    """Take the priority back that :func:`stand_back` gave up, for every thread of this process.
+
+    Also for those that another thread is just starting, a runtime's for example: one that was left behind would keep all
+    others waiting on a busy machine.
+
+    Args:
+        niceness: what the calling thread gave up.
+
+    """
+    normal = os.getpriority(os.PRIO_PROCESS, 0) - niceness
+    raised: set[int] = set()
+    while new := set(_threads()) - raised:
+        for thread in new:
+            try:
+                os.setpriority(os.PRIO_PROCESS, thread, normal)
+            except OSError:
+                pass  # a thread that ended meanwhile
+        raised |= new
 
 
 def _threads() -> list[int]:

@@ -347,7 +347,8 @@ class Model:
                 if not self._pool.make_room(self, lane.need):
                     return False
                 log.info("loading %s", lane.name)
-                lane.load(crowded=any(each.crowded for each in self.lanes.values()))
+                crowded = any(each.crowded for each in self.lanes.values())
+                lane.load(crowded=crowded, aside=any(each.state == "ready" for each in self.lanes.values()))
             case policy.Switch():
                 log.info("%s answers", lane.name)
                 leader = self.leader
@@ -407,6 +408,13 @@ class Model:
             self._reject(self.held.popleft(), "no version became ready in time: try again")
         if any(lane.state == "absent" and lane.role != "none" for lane in self.lanes.values()):
             self.advance()
+
+    def pardon(self, seconds: float) -> None:
+        """As :meth:`Lane.pardon`."""
+        for lane in self.lanes.values():
+            lane.pardon(seconds)
+        for lease in self.held:
+            lease.deadline += seconds
 
     def serving(self, lane: Lane | None) -> Serving | None:
         """A version's counts."""

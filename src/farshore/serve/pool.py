@@ -116,6 +116,11 @@ class Pool:
         for model in list(self.models.values()):
             model.look(now)
 
+    def pardon(self, seconds: float) -> None:
+        """As :meth:`farshore.serve.lane.Lane.pardon`."""
+        for model in self.models.values():
+            model.pardon(seconds)
+
     async def end(self) -> None:
         """End all workers, and wait until they are gone."""
         for lane in list(self._lanes()):

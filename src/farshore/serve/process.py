@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from farshore.core.errors import Corrupt
 from farshore.serve import frames, memory
 from farshore.serve.frames import ToFront, ToWorker
 from farshore.serve.settings import Settings
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = {  # of every process that loads a runtime
     # One arena returns what is freed; with the eight per core that glibc takes, each keeps the most it ever held.
@@ -46,8 +49,12 @@ class WorkerProcess(asyncio.Protocol):
         self._door: socket.socket | None = None
         self._unsent: list[bytes] = []
 
-    def start(self, settings: Settings) -> None:
+    def start(self, settings: Settings, *, aside: bool) -> None:
         """Start the process and connect to it; what is sent before the connection stands is kept.
+
+        Args:
+            settings: the server's.
+            aside: others go first until it takes traffic.
 
         Raises:
             OSError: the system starts no more processes.
@@ -57,7 +64,7 @@ class WorkerProcess(asyncio.Protocol):
         # As much as the system lets anyone have: a picture goes over in one piece, not in three with a wake-up each.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         with theirs:
-            arguments = (theirs.fileno(), os.getpid(), settings.worker_memory, settings.niceness)
+            arguments = (theirs.fileno(), os.getpid(), settings.worker_memory, settings.niceness * aside)
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "farshore.serve.worker", *map(str, arguments)],
@@ -74,7 +81,12 @@ class WorkerProcess(asyncio.Protocol):
         self._connecting = asyncio.get_running_loop().create_task(self._connect(ours))
 
     async def _connect(self, door: socket.socket) -> None:
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=door)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=door)
+        except OSError as error:
+            log.warning("no connection to a worker: %s", error)
+            door.close()
+            self.connection_lost(error)
 
     @property
     def pid(self) -> int:

@@ -191,9 +191,8 @@ def main() -> None:
     fd, parent, address_space, niceness = (int(argument) for argument in sys.argv[1:5])
     limits.tie_to_parent(parent)
     limits.confine(address_space)
-    gave_up = limits.stand_back(niceness)
     with socket.socket(fileno=fd) as door:
-        Worker(door, niceness if gave_up else 0).run()
+        Worker(door, limits.stand_back(niceness)).run()
     # Threads may still compute for nobody; native code is not to be waited for, and nothing here needs cleaning up.
     sys.stderr.flush()
     os._exit(0)
