@@ -29,6 +29,7 @@ def echo():
 
     threading.Thread(target=serve, daemon=True).start()
     yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits there; closing alone does not
     listener.close()
 
 

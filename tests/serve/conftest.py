@@ -289,8 +289,14 @@ class Client:
 
     async def ready(self) -> None:
         async with asyncio.timeout(60):
-            while (await self.get("/readyz"))[0] != 200:  # noqa: ASYNC110
+            while not await self._is_ready():
                 await asyncio.sleep(0.02)
+
+    async def _is_ready(self) -> bool:
+        try:
+            return (await self.get("/readyz"))[0] == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False  # a test may give idle clients little time, and a busy machine makes them idle
 
     def close(self) -> None:
         for _, writer in self._idle:

@@ -42,8 +42,9 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
+        self._threads[0].join()  # from here on nobody comes any more
         self.cut()
-        for thread in self._threads:
+        for thread in self._threads[1:]:
             thread.join()
         self._listener.close()
 

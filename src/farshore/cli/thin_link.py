@@ -43,6 +43,7 @@ class ThinLink:
             _drop(connection)
 
     def close(self) -> None:
+        _drop(self._listener)  # wakes the thread that waits there; closing alone does not
         self._listener.close()
         self.cut()
 
