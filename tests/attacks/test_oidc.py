@@ -345,4 +345,4 @@ def test_a_hub_without_an_issuer_has_no_such_door(operator):
 
 
 def test_the_setup_page_names_the_other_way(client):
-    assert "href=login/oidc" in client.get("/setup").text
+    assert 'href="/login/oidc"' in client.get("/setup").text and 'href="/login/oidc"' in client.get("/login").text

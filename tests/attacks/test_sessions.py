@@ -175,15 +175,46 @@ def test_no_secret_is_kept_as_it_is(client, csrf, hub, operator, settings):
             assert secret.encode() not in data
 
 
-def test_the_setup_page_runs_its_own_script_alone(client):
-    answer = client.get("/setup")
-    policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
-    import base64
-    import hashlib
+def test_pages_outside_run_their_own_scripts_alone(client):
+    for path in ("/setup", "/login"):
+        answer = client.get(path, headers={"Cookie": ""})
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "script-src 'self';" in policy and "unsafe-inline" not in policy
+        assert re.search(r"<script [^>]*src=", answer.text) and not re.search(r"<script(?![^>]*\bsrc=)", answer.text)
 
-    script = re.search(r"<script>(.*)</script>", answer.text, re.DOTALL)[1]
-    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+
+def test_a_session_of_a_token_may_no_more_than_the_token_and_ends_with_it(client, hub, csrf):
+    made = client.post("/v1/tokens", json={"name": "t", "grants": [{"role": "viewer", "fleet": "*"}]}, headers=csrf)
+    token, key = made.json()["token"], made.json()["id"]
+    client.cookies.clear()
+    assert client.post("/login", data={"token": token + "x"}).status_code == 401
+    assert client.post("/login", data={"token": token}, follow_redirects=False).status_code == 303
+    me = client.get("/v1/me").json()
+    assert me["name"] == "boss" and me["grants"] == [{"role": "viewer", "fleet": "*"}]
+    assert change(client, headers={"X-CSRF-Token": me["csrf"]}) == 403
+    hub.operators.revoke(hub.operators.by_token(token), key)
+    assert client.get("/v1/me").status_code == 401
+
+
+def test_the_form_logs_nobody_in_from_another_site_and_out_only_with_the_token(client):
+    said = {"name": "boss", "password": PASSWORD, "next": "https://evil.example"}
+    assert client.post("/login", data=said, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.post("/login", data={**said, "password": "wrong"}, follow_redirects=False).status_code == 401
+    answer = client.post("/login", data=said, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studio")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert client.post("/logout", data={"csrf": "x"}, follow_redirects=False).status_code == 403
+    csrf = client.get("/v1/me").json()["csrf"]
+    assert client.post("/logout", data={"csrf": csrf}, follow_redirects=False).headers["location"] == "/login"
+    assert client.get("/v1/me").status_code == 401
+
+
+def test_forms_that_no_page_makes_are_refused(client):
+    for body in (b"\xff=1", b"name=a&name=b", b"&".join(b"a%d=1" % n for n in range(20))):
+        answer = client.post("/login", content=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
+        assert answer.status_code == 400, body
+    assert client.post("/login", content=b"x" * 10_000).status_code == 413
 
 
 def test_secrets_are_compared_in_constant_time_or_by_their_hash():

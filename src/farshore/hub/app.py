@@ -25,8 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farshore.core.errors import FarshoreError, Unavailable
-from farshore.hub import acting, moments
-from farshore.hub.api import access, device, door, fleet, models, oidc, operators, pages, rollouts, trust
+from farshore.hub import acting, moments, studio
+from farshore.hub.api import access, device, door, events, fleet, models, oidc, operators, pages, rollouts, trust
 from farshore.hub.api.door import Door, Endpoint
 from farshore.hub.hub import ADMIN, Hub
 from farshore.hub.settings import Settings
@@ -49,6 +49,7 @@ ENDPOINTS = (
     *device.ENDPOINTS,
     *models.ENDPOINTS,
     *fleet.ENDPOINTS,
+    *events.ENDPOINTS,
     *operators.ENDPOINTS,
     *oidc.ENDPOINTS,
     *rollouts.ENDPOINTS,
@@ -69,7 +70,7 @@ class App:
     def __init__(self, hub: Hub, *, closes: bool = True) -> None:
         self.hub = hub
         inner = Starlette(
-            routes=[_route(one) for one in ENDPOINTS],
+            routes=[*(_route(one) for one in ENDPOINTS), *studio.routes()],
             exception_handlers={
                 FarshoreError: door.on_farshore_error,
                 HTTPException: door.on_http_error,
@@ -81,6 +82,8 @@ class App:
         inner.router.redirect_slashes = False
         inner.state.hub = hub
         inner.state.closes = closes
+        inner.state.news = events.News()
+        inner.state.studio = studio.Studio()
         inner.state.pages = pages.Pages(ENDPOINTS, hub.settings.url)
         self._door = Door(inner)
 

@@ -37,6 +37,7 @@ ORPHAN_SECONDS = 24 * 3600
 STRIPES = 64
 MAX_DRAFTS = 64
 COLLECTED = 1000
+MAX_SEARCH = 200
 _RUNS = (devices.CURRENT, devices.PREVIOUS, devices.PINNED)
 
 
@@ -370,10 +371,22 @@ class Registry:
         with self._database.reading() as tx:
             return _existing(tx, name), models.all_aliases(tx, [name]).get(name, {})
 
-    def models(self, after: str, limit: int) -> list[tuple[Model, dict[str, int], int, int]]:
-        """Models by name, from the first after ``after``: with aliases, number of versions, newest number (0 for none)."""
+    def models(self, after: str, limit: int, search: str = "") -> list[tuple[Model, dict[str, int], int, int]]:
+        """Models by name, from the first after ``after``: with aliases, number of versions, newest number (0 for none).
+
+        Args:
+            after: name; "" for the first page.
+            limit: most models to return.
+            search: part of a name or title, whatever its case; "" for all.
+
+        Raises:
+            Invalid: ``search`` is too long.
+
+        """
+        if len(search) > MAX_SEARCH:
+            raise Invalid(f"search: {len(search)} characters; at most {MAX_SEARCH} are looked for")
         with self._database.reading() as tx:
-            found = models.all_models(tx, after, limit)
+            found = models.all_models(tx, after, limit, search)
             names = [one.name for one in found]
             aliases, counts = models.all_aliases(tx, names), models.version_counts(tx, names)
         return [(one, aliases.get(one.name, {}), *counts.get(one.name, (0, 0))) for one in found]

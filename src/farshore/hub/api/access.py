@@ -102,6 +102,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", "/v1/ledger"): Need("viewer", "every"),
     ("GET", "/v1/savings"): Need("viewer", "every"),
     ("GET", "/v1/changes"): Need("viewer", "every"),
+    ("GET", "/v1/events"): Need("viewer", "some"),
     ("GET", "/v1/tokens"): Need("viewer", "some"),
     ("POST", "/v1/tokens"): Need("viewer", "some"),
     ("DELETE", "/v1/tokens/{token}"): Need("viewer", "some"),

@@ -125,7 +125,8 @@ async def publish(request: Request) -> Response:
 async def list_models(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     limit = door.number(request, "limit", 100, 1, 1000)
-    found = await hub.threads(hub.registry.models, request.query_params.get("after", ""), limit)
+    after, search = (request.query_params.get(name, "") for name in ("after", "search"))
+    found = await hub.threads(hub.registry.models, after, limit, search)
     items, caller = [words.model(*one) for one in found], access.caller(request)
     mine = [item for item in items if caller.may_read_model(item.name)]
     return door.reply(request, words.Models(mine, items[-1].name if len(items) == limit else None))
@@ -248,7 +249,12 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/blobs/{digest}", has_blob, "Whether a blob is here (HEAD), and its bytes", gives=bytes),
     Endpoint("PUT", "/v1/blobs/{digest}", put_blob, "Upload a blob", takes=bytes, gives=dict[str, Any], status=201),
     Endpoint(
-        "GET", "/v1/models", list_models, "Models", gives=words.Models, query=(("after", "name to begin after"), *_PAGE)
+        "GET",
+        "/v1/models",
+        list_models,
+        "Models",
+        gives=words.Models,
+        query=(("search", "part of a name or title"), ("after", "name to begin after"), *_PAGE),
     ),
     Endpoint("GET", "/v1/models/{name}", show_model, "A model", gives=words.Model),
     Endpoint(

@@ -17,7 +17,7 @@ _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancest
 _PLAIN = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 # A page and no redirect: browsers keep the session's cookie (SameSite=Strict) from what another site's redirect leads to.
 _PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>Farshore: logged in</title>
-<p>Logged in. <a href=../../docs>Go on</a></p></html>"""
+<p>Logged in. <a href=../../studio>Go on</a></p></html>"""
 
 
 async def begin(request: Request) -> Response:

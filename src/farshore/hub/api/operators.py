@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from farshore.core.errors import Denied
 from farshore.hub import moments
@@ -17,7 +15,7 @@ from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
 from farshore.hub.idtokens import MAX_TEXT
 from farshore.hub.operators import MAX_SECONDS, SESSION_SECONDS, csrf_of
-from farshore.hub.passwords import MAX, MIN
+from farshore.hub.passwords import MAX
 from farshore.hub.records import audit as books
 from farshore.hub.records import operators as records
 from farshore.hub.roles import Grant
@@ -109,7 +107,7 @@ class Line(Struct, frozen=True):
 
 async def settle(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    _check_origin(request)
+    check_origin(request)
     asked = await door.read(request, Setup, what="setup", limit=MAX_BODY)
     name = await hub.long_work(hub.operators.settle_password, asked.secret, asked.password)
     return door.reply(request, {"name": name})
@@ -117,7 +115,7 @@ async def settle(request: Request) -> Response:
 
 async def login(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    _check_origin(request)
+    check_origin(request)
     asked = await door.read(request, Login, what="login", limit=MAX_BODY)
     before = request.cookies.get(access.cookie_name(hub), "")
     caller, secret = await hub.long_work(hub.operators.login, asked.name, asked.password, before)
@@ -201,20 +199,13 @@ async def audit(request: Request) -> Response:
     return door.reply(request, [_line(row) for row in await hub.threads(find)])
 
 
-async def setup_page(request: Request) -> Response:
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + _SCRIPT_HASH + "'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    hub: Hub = request.app.state.hub
-    return HTMLResponse(
-        _PAGE.replace("<noscript>", _OTHER_WAY + "<noscript>") if hub.issuer else _PAGE, headers=headers
-    )
+def check_origin(request: Request) -> None:
+    """Pass unless the request comes from another site's page: nobody logs a visitor in, or sets them up, from there.
 
+    Raises:
+        Denied: it does.
 
-def _check_origin(request: Request) -> None:
-    """Nobody logs a visitor in, or sets them up, from another site's page."""
+    """
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise Denied("this comes from another site's page")
 
@@ -244,35 +235,7 @@ def _line(row: books.Line) -> Line:
     )
 
 
-_SCRIPT = """
-const form = document.forms[0], said = document.querySelector("output");
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  if (form.one.value !== form.two.value) { said.textContent = "The two are not the same."; return; }
-  const secret = location.hash.slice(1).replace(/^farshore1\\./, "").split(".")[0];
-  const answer = await fetch("v1/setup", {
-    method: "POST", headers: {"Content-Type": "application/json"},
-    body: JSON.stringify({secret, password: form.one.value}),
-  });
-  const told = await answer.json();
-  said.textContent = answer.ok ? "Done, " + told.name + ". You can log in now." : told.error.message;
-  if (answer.ok) { form.remove(); history.replaceState(null, "", location.pathname); }
-});
-"""
-_SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-_OTHER_WAY = "<p><a href=login/oidc>Log in through your organisation instead</a></p>"
-_PAGE = f"""<!doctype html><html lang=en><meta charset=utf-8><title>Farshore: choose a password</title>
-<meta name=viewport content='width=device-width'>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}
-label{{display:block;margin:1rem 0}}input,button{{font:inherit;display:block;width:100%;box-sizing:border-box;padding:.5rem}}</style>
-<h1>Choose a password</h1><form><label>Password, {MIN} characters at least
-<input name=one type=password minlength={MIN} maxlength={MAX} autocomplete=new-password required autofocus></label>
-<label>Once more<input name=two type=password autocomplete=new-password required></label><button>Set it</button></form>
-<p><output></output></p><noscript>This page needs JavaScript; <code>farshore login</code> with this address does the same.</noscript>
-<script>{_SCRIPT}</script></html>"""
-
 ENDPOINTS = (
-    Endpoint("GET", "/setup", setup_page, "Where a setup link leads", "anyone", gives=bytes),
     Endpoint("POST", "/v1/setup", settle, "Choose a password by a setup link", "anyone", Setup, dict[str, str]),
     Endpoint("POST", "/v1/login", login, "Begin a session (cookie)", "anyone", Login, Me),
     Endpoint("POST", "/v1/logout", logout, "End the session", status=204),

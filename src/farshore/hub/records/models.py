@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from farshore.core.manifest import File
 from farshore.hub.records.tables import aliases, files, models, upsert, versions
@@ -63,9 +63,15 @@ def model(tx: Connection, name: str) -> Model | None:
     return None if row is None else _model(row)
 
 
-def all_models(tx: Connection, after: str, limit: int) -> list[Model]:
-    rows = tx.execute(select(models).where(models.c.name > after).order_by(models.c.name).limit(limit))
-    return [_model(row) for row in rows]
+def all_models(tx: Connection, after: str, limit: int, search: str = "") -> list[Model]:
+    """Models by name, from the first after ``after``; those alone with ``search`` in their name or title, whatever its case."""
+    chosen = select(models).where(models.c.name > after)
+    if search:
+        found = [
+            func.lower(column).contains(search.lower(), autoescape=True) for column in (models.c.name, models.c.title)
+        ]
+        chosen = chosen.where(or_(*found))
+    return [_model(row) for row in tx.execute(chosen.order_by(models.c.name).limit(limit))]
 
 
 def add_model(tx: Connection, name: str, now: float) -> Model:
