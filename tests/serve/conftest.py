@@ -289,7 +289,7 @@ class Client:
 
     async def ready(self) -> None:
         async with asyncio.timeout(60):
-            while not await self._is_ready():
+            while not await self._is_ready():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def _is_ready(self) -> bool:
