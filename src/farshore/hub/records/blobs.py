@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
 
 from farshore.core.digest import Digest
-from farshore.hub.records.tables import blobs, files, models, patches, upsert, versions
+from farshore.hub.records.tables import blobs, bundles, files, models, patches, upsert, versions
 
 
 def size(tx: Connection, digest: str) -> int | None:
@@ -37,7 +37,7 @@ def touch(tx: Connection, digests: list[str], now: float) -> None:
 
 
 def unused(tx: Connection, before: float, limit: int) -> list[Digest]:
-    """Blobs that are no version's and no patch, and that nobody touched since ``before``."""
+    """Blobs that are no version's, no patch and no bundle, and that nobody touched since ``before``."""
     rows = tx.execute(select(blobs.c.digest).where(*_unused(before)).limit(limit))
     return [Digest(row.digest) for row in rows]
 
@@ -48,8 +48,5 @@ def remove_unused(tx: Connection, digest: str, before: float) -> bool:
 
 
 def _unused(before: float) -> tuple[ColumnElement[bool], ...]:
-    of_version, patch = (
-        exists().where(files.c.digest == blobs.c.digest),
-        exists().where(patches.c.digest == blobs.c.digest),
-    )
-    return blobs.c.touched < before, ~of_version, ~patch
+    used = (~exists().where(table.c.digest == blobs.c.digest) for table in (files, patches, bundles))
+    return blobs.c.touched < before, *used

@@ -106,6 +106,15 @@ files = Table(
     Index(None, "digest"),
 )
 
+bundles = Table(
+    "bundles",  # versions as ZIP files, for modules that are told in the classic contract
+    metadata,
+    Column("version_id", _key("versions.id"), primary_key=True, autoincrement=False),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False),
+    Column("md5", Text, nullable=False),
+    Index(None, "digest"),
+)
+
 patches = Table(
     "patches",
     metadata,
