@@ -159,18 +159,6 @@ ROWS = {
         want(V2, trial=Conditions(latency=1.5)), have(V1, V2, current=V2, trial=trial(V2, V1)),
         {"server": serving(V2, requests=90, latency=9.0)}, None,
     ),
-    "answers that are not those of the version before": (
-        want(V2, trial=Conditions(agreement=0.9)), have(V1, V2, current=V2, trial=trial(V2, V1)),
-        {"server": serving(V2, requests=90, compared=20, agreed=10)},
-        RollBack("m", V2, V1, Fault(
-            "unavailable",
-            "in its trial 10 of 20 answers were those of the version before; at least 0.9 of them must be",
-        )),
-    ),
-    "too few answers compared": (
-        want(V2, trial=Conditions(agreement=0.9)), have(V1, V2, current=V2, trial=trial(V2, V1)),
-        {"server": serving(V2, requests=90, compared=19, agreed=0)}, None,
-    ),
     "conditions for another version than the one on trial": (
         want(V1, trial=Conditions(errors=0.0)), have(V1, V2, current=V2, trial=trial(V2, V1)),
         {"server": serving(V2, requests=90, errors=5)}, Probe("m", V1),

@@ -28,6 +28,8 @@ from farshore.core.digest import Digest
 from farshore.core.wire import Route
 from farshore.store.blobs import CHUNK
 
+SHADOW = {"agreement": 0.9, "shadow": {"share": 0.5, "answers": 40, "seconds": 600}}
+
 Way = tuple[Digest | None, ...]
 """What is current, one after the other; the last is what the device must come to."""
 
@@ -63,7 +65,9 @@ class Plot:
         new.boot, new._apply = old.boot + "+", old._apply
         new.slots, new.blobs = type(old.slots)(root), old.blobs
         server = old.server
-        new.server = SimServer(new.slots, new.clock, set(server.unfit), set(server.crashing), set(server.failing))
+        new.server = SimServer(
+            new.slots, new.clock, set(server.unfit), set(server.crashing), set(server.failing), worse=set(server.worse)
+        )
         return new
 
     def limits(self) -> AbstractContextManager[None]:
@@ -160,6 +164,23 @@ def patched(root: Path) -> Plot:
     return Plot(world, {"detector": (one.digest, two.digest)})
 
 
+def shadow(root: Path) -> Plot:
+    """The next version is compared in the shadow, and takes over."""
+    world, one = running(root)
+    two = world.hub.publish(release(version=2, size=10_000))
+    world.hub.desire(DEVICE, two, trial=SHADOW)
+    return Plot(world, {"detector": (one.digest, two.digest)})
+
+
+def worse_in_the_shadow(root: Path) -> Plot:
+    """The next version answers otherwise in the shadow, and is given up before it answered anybody."""
+    world, one = running(root)
+    two = world.hub.publish(release(version=2, size=10_000))
+    world.server.worse.add(two.digest)
+    world.hub.desire(DEVICE, two, trial=SHADOW)
+    return Plot(world, {"detector": (one.digest, one.digest)})
+
+
 def roll_back(root: Path) -> Plot:
     """The next version crashes in its trial."""
     world, one = running(root)
@@ -204,8 +225,8 @@ def collecting_and_dropping(root: Path) -> Plot:
 
 
 ALL: tuple[Callable[[Path], Plot], ...] = (
-    first_install, update, update_without_links, update_without_server, interrupted_download, patched, roll_back,
-    roll_back_to_nothing, change_of_mind, collecting_and_dropping,
+    first_install, update, update_without_links, update_without_server, interrupted_download, patched, shadow, worse_in_the_shadow,
+    roll_back, roll_back_to_nothing, change_of_mind, collecting_and_dropping,
 )  # fmt: skip
 
 

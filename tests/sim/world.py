@@ -109,4 +109,5 @@ def replace_server(server: SimServer, slots: Slots, clock: VirtualClock) -> SimS
     twin = copy.copy(server)
     twin.slots, twin.clock, twin.calls = slots, clock, []
     twin.serving, twin.candidates = dict(server.serving), dict(server.candidates)
+    twin.shadows = dict(server.shadows)
     return twin

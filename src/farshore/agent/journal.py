@@ -132,7 +132,7 @@ class Journal:
         if boot and boot == self.notes.boot:
             return False
         models = {
-            name: replace(note, trial=replace(note.trial, boots=note.trial.boots + 1)) if note.trial else note
+            name: replace(note, trial=state.booted(note.trial), shadow=state.booted(note.shadow))
             for name, note in self.notes.models.items()
         }
         self._keep(replace(self.notes, boot=boot, models=models))

@@ -233,49 +233,6 @@ def _way_back(state: ModelState, trial: Trial) -> Digest | None:
     return None
 
 
-def _trial_fault(model: str, trial: Trial, asked: Conditions | None, local: Local) -> Fault | None:
-    if trial.boots >= MAX_BOOTS:
-        return Fault("unavailable", f"the machine restarted {trial.boots} times in its trial")
-    serving = local.status(model).serving
-    if serving is None or not trial.switched:
-        return None
-    if serving.digest != trial.digest:
-        return Fault("unavailable", DESERTED)
-    if serving.crashes >= MAX_CRASHES:
-        return Fault("unavailable", f"its worker crashed {serving.crashes} times in its trial")
-    if serving.errors >= MIN_ERRORS and serving.errors * 2 > serving.requests:
-        return Fault("unavailable", f"{serving.errors} of {serving.requests} requests failed in its trial")
-    missed = None if asked is None else _missed(asked, trial, serving)
-    return None if missed is None else Fault("unavailable", f"in its trial {missed}")
-
-
-def _missed(asked: Conditions, trial: Trial, serving: Serving) -> str | None:
-    """Which of a trial's conditions is not met, with the figures; None while all are, or too little is known."""
-    if asked.errors is not None and serving.errors >= MIN_ERRORS and serving.errors > asked.errors * serving.requests:
-        return f"{serving.errors} of {serving.requests} requests failed; at most {asked.errors:.3g} of them may"
-    if asked.latency is not None and trial.latency and serving.latency > asked.latency * trial.latency:
-        times = serving.latency / trial.latency
-def _held(model: str, want: DesiredModel, local: Local, now: float) -> Park | Hold | None:
-    """Why a version that is tried out is not switched to yet. Going back to what ran before waits for no window."""
-    opens = now
-    if want.digest != local.model(model).previous:
-        opens = windows.next_open([windows.parse(text) for text in want.activate], now, local.offset)
-    if not want.hold and opens <= now:
-        return None
-    warm = local.status(model).candidate
-    if warm is not None and warm.digest == want.digest:
-        return Park(model, Digest(want.digest))
-    return Hold("ready", cause="switch") if want.hold else Hold("ready", until=opens, cause="activation")
-
-
-        return f"it took {times:.3g} times as long as the version before; at most {asked.latency:.3g} is asked"
-    known = serving.compared >= asked.compared
-    if asked.agreement is not None and known and serving.agreed < asked.agreement * serving.compared:
-        same = f"{serving.agreed} of {serving.compared} answers"
-        return f"{same} were those of the version before; at least {asked.agreement:.3g} of them must be"
-    return None
-
-
 def _toward(model: str, want: DesiredModel, desired: Desired, local: Local, now: float) -> Verdict:
     """The next step on the way to a version that is not current."""
     state = local.model(model)
@@ -296,6 +253,19 @@ def _toward(model: str, want: DesiredModel, desired: Desired, local: Local, now:
         watch = Hold("shadow", until=now + LOOK_EVERY) if shadow == "watch" else shadow
         verdict = watch or _held(model, want, local, now) or Activate(model, digest, state.current)
     return _paced(verdict, state.note.attempt, local, now)
+
+
+def _held(model: str, want: DesiredModel, local: Local, now: float) -> Park | Hold | None:
+    """Why a version that is tried out is not switched to yet. Going back to what ran before waits for no window."""
+    opens = now
+    if want.digest != local.model(model).previous:
+        opens = windows.next_open([windows.parse(text) for text in want.activate], now, local.offset)
+    if not want.hold and opens <= now:
+        return None
+    warm = local.status(model).candidate
+    if warm is not None and warm.digest == want.digest:
+        return Park(model, Digest(want.digest))
+    return Hold("ready", cause="switch") if want.hold else Hold("ready", until=opens, cause="activation")
 
 
 def quarantined(note: Note) -> Fault | None:
@@ -439,6 +409,9 @@ _KINDS: dict[type[Step], str] = {
     Download: "download",
     Install: "install",
     Probe: "probe",
+    Cast: "shadow",
+    EndShadow: "end-shadow",
+    Park: "park",
     Activate: "activate",
     Confirm: "confirm",
     RollBack: "roll-back",

@@ -16,6 +16,7 @@ from msgspec import Struct
 from farshore import __version__
 from farshore.agent import plan
 from farshore.agent.plan import Desired, Hold, Verdict
+from farshore.agent.shadowing import Cast, EndShadow
 from farshore.agent.state import Local, ModelState, Version
 from farshore.core import documents, twin
 from farshore.core.digest import Digest
@@ -31,6 +32,9 @@ _STATES: dict[type[plan.Step], State] = {
     plan.CollectGarbage: "downloading",
     plan.Install: "installing",
     plan.Probe: "probing",
+    Cast: "shadow",
+    EndShadow: "shadow",
+    plan.Park: "probing",
     plan.Activate: "activating",
     plan.Confirm: "trial",
     plan.RollBack: "trial",
@@ -86,10 +90,10 @@ def _target(model: str, desired: Desired, local: Local, verdict: Verdict) -> Tar
         done=0 if version is None else _coarse(local.done(version), version),
         size=0 if version is None else sum(version.files.values()),
         fault=hold.fault if hold is not None else trying,
+        cause="" if hold is None else hold.cause,
     )
 
 
-        cause="" if hold is None else hold.cause,
 def _coarse(count: int, version: Version) -> int:
     """``count`` in tenths of a version: a report for every slice would eat what it reports on."""
     size = sum(version.files.values())

@@ -13,9 +13,9 @@ from urllib3.exceptions import HTTPError
 from farshore.agent.state import Server
 from farshore.agent.unix import UnixPool
 from farshore.core import control, documents, errors
-from farshore.core.control import Probe, Status, Switch, Target
+from farshore.core.control import Probe, Shadow, Status, Switch, Target
 from farshore.core.digest import Digest
-from farshore.core.errors import Corrupt, FarshoreError, Unavailable
+from farshore.core.errors import Corrupt, FarshoreError, NotFound, Unavailable
 from farshore.core.wire import Fault
 from farshore.store.slots import Slots
 
@@ -37,6 +37,16 @@ class Runtime(Protocol):
 
         Raises:
             Unavailable: no answer.
+
+        """
+        ...
+
+    def shadow(self, model: str, digest: Digest, share: float) -> None:
+        """Let a version answer a share of the requests unseen; 0 for none any more. Safe to ask twice.
+
+        Raises:
+            Conflict, NotFound: that cannot be here.
+            FarshoreError: it cannot live, or nobody answers.
 
         """
         ...
@@ -76,6 +86,9 @@ class NoRuntime:
             return Probe(ok=False, fault=Fault(error.code, error.message[:1024]))
         return Probe(ok=True)
 
+    def shadow(self, model: str, digest: Digest, share: float) -> None:
+        raise NotFound("nothing answers here that it could be compared with")
+
     def switch(self, model: str, digest: Digest) -> float:
         return 0.0
 
@@ -113,6 +126,9 @@ class SocketRuntime:
 
     def probe(self, model: str, digest: Digest) -> Probe:
         return self._ask(self._slow, "POST", f"/control/models/{model}/probe", Target(digest), Probe)
+
+    def shadow(self, model: str, digest: Digest, share: float) -> None:
+        self._ask(self._slow, "POST", f"/control/models/{model}/shadow", Shadow(digest, share), dict)
 
     def switch(self, model: str, digest: Digest) -> float:
         reply = self._ask(self._slow, "POST", f"/control/models/{model}/switch", Target(digest), Switch)

@@ -14,6 +14,7 @@ from farshore.core import wire
 from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.digest import Digest
 from farshore.core.manifest import Count, DigestText, Name, Short
+from farshore.core.sketch import Sketch
 from farshore.core.wire import DesiredModel, Fault, Seconds
 
 Server = Status | Literal["none", "away"]
@@ -52,6 +53,7 @@ class Trial(Struct, frozen=True, omit_defaults=True):
         fault: why it failed; from then on only going back remains.
         gap: seconds without an answer at the switch.
         latency, memory: of the version before it, when it was last seen.
+        compared, agreed, sketch: what its shadow has shown.
 
     """
 
@@ -63,6 +65,9 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     gap: Seconds = 0.0
     latency: Seconds = 0.0
     memory: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
+    sketch: Sketch | None = None
 
     def shown(self, serving: Serving | None) -> wire.Trial | None:
         """What it has shown, by what the inference server says; None while that says nothing of this version."""
@@ -70,8 +75,31 @@ class Trial(Struct, frozen=True, omit_defaults=True):
             return None
         return wire.Trial(
             self.digest, serving.requests, serving.errors, self.gap, serving.latency, self.latency,
-            serving.memory, self.memory, serving.compared, serving.agreed,
+            serving.memory, self.memory, self.compared, self.agreed, self.sketch,
         )  # fmt: skip
+
+
+class Shadow(Struct, frozen=True, omit_defaults=True):
+    """A version's time in the shadow of what answers. Written before the inference server is told.
+
+    Attributes:
+        begun: times that it was ordered.
+        boots: times the machine has started since the first.
+        over: nothing of it is left to do, also where it could not be.
+
+    """
+
+    begun: Count = 1
+    boots: Count = 0
+    over: bool = False
+
+
+Watched = TypeVar("Watched", Trial, Shadow)
+
+
+def booted(watched: Watched | None) -> Watched | None:
+    """The same after one more start of the machine."""
+    return None if watched is None else replace(watched, boots=watched.boots + 1)
 
 
 class Note(Struct, frozen=True, omit_defaults=True):
@@ -83,6 +111,7 @@ class Note(Struct, frozen=True, omit_defaults=True):
         probed: it passed its probe.
         failed: it is quarantined: not tried again until desired changes.
         attempt: what is being tried.
+        shadow: of the version that ``probed`` speaks of; None if it was not begun.
         trial: the version that is current but not confirmed.
         applying: patches whose application was begun and has not ended, and how often.
         fetched: bytes moved over the network for this model since enrolment.
@@ -95,6 +124,7 @@ class Note(Struct, frozen=True, omit_defaults=True):
     probed: bool = False
     failed: Fault | None = None
     attempt: Attempt | None = None
+    shadow: Shadow | None = None
     trial: Trial | None = None
     applying: Annotated[dict[DigestText, Count], Meta(max_length=16)] = {}
     fetched: Count = 0
@@ -109,6 +139,7 @@ class Notes(Struct, frozen=True, omit_defaults=True):
         seen: its ``$version``.
         boot: which start of the machine this was written in.
         runtimes: runtimes that the inference server last named.
+        spent: what was moved over the link.
         models: by name.
 
     """
@@ -117,6 +148,7 @@ class Notes(Struct, frozen=True, omit_defaults=True):
     seen: Count = 0
     boot: Short = ""
     runtimes: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
+    spent: Spent = Spent()
     models: dict[Name, Note] = {}
 
 
@@ -139,7 +171,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-        spent: what was moved over the link.
 class ModelState:
     """One model on this device.
 
@@ -148,7 +179,6 @@ class ModelState:
         previous: likewise.
         installed: every version that is whole here, by manifest digest.
         wanted: the desired version, once its manifest is here and believed.
-    spent: Spent = Spent()
         note: what is remembered.
         barred: why trust forbids to install the desired version, or to go back to it; None if it does not.
 

@@ -17,12 +17,10 @@ from farshore.agent.download import Apply, Transfer
 from farshore.agent.journal import Tries
 from farshore.agent.plan import (
     Activate,
-    Cast,
     CollectGarbage,
     Confirm,
     Download,
     Drop,
-    EndShadow,
     FetchManifest,
     Install,
     Park,
@@ -30,6 +28,7 @@ from farshore.agent.plan import (
     RollBack,
     Step,
 )  # fmt: skip
+from farshore.agent.shadowing import Cast, EndShadow
 from farshore.agent.site import Site, choose
 from farshore.agent.state import Local, Note, Shadow, Trial
 from farshore.core import digest as digests
@@ -196,6 +195,37 @@ class Hands:
         missed = "; ".join(f"{case.name}: {case.why}" for case in result.cases if not case.ok)
         return result.fault or Fault("invalid", (missed or "an acceptance case was missed")[:1024])
 
+    def _cast(self, step: Cast) -> None:
+        """Begun with a strike, as a probe is: that it takes the machine down must not go unnoticed here either."""
+        site, shadow = self._site, self._site.journal.note(step.model).shadow
+        begun = Shadow() if shadow is None else replace(shadow, begun=shadow.begun + 1)
+        site.journal.write(step.model, shadow=begun)
+        self._begin(step, strike=True)
+        try:
+            site.runtime.shadow(step.model, step.digest, step.share)
+        except (Conflict, NotFound) as error:  # no room for two, or a server that knows no shadows
+            log.warning("%s %s: goes without shadow: %s", step.model, digests.short(step.digest), error.message)
+            begun = replace(begun, over=True)
+        site.journal.write(step.model, attempt=None, shadow=begun)
+        if not begun.over:
+            log.info("%s %s: in the shadow of what answers", step.model, digests.short(step.digest))
+
+    def _end_shadow(self, step: EndShadow, local: Local) -> None:
+        """Note first: what the inference server goes on with after a cut here is found again."""
+        site, note = self._site, self._site.journal.note(step.model)
+        shown = _unseen(step, local) if note.digest == step.digest else None
+        if step.fault is not None:
+            log.warning("%s %s: given up: %s", step.model, digests.short(step.digest), step.fault.message)
+            changes: dict[str, Any] = {"failed": step.fault, "probed": False, "attempt": None, "shadow": None}
+            site.journal.write(step.model, shown=shown or note.shown, **changes)
+        elif step.wanted and note.shadow is not None and not note.shadow.over:
+            site.journal.write(step.model, shadow=replace(note.shadow, over=True), shown=shown or note.shown)
+            log.info("%s %s: its shadow is over", step.model, digests.short(step.digest))
+        if step.wanted:
+            site.runtime.shadow(step.model, step.digest, 0.0)
+        else:
+            site.runtime.drop(step.model, step.digest)
+
     def _activate(self, step: Activate, local: Local) -> None:
         """Note, link, switch: in this order, so that the inference server, whenever it starts, serves what was meant."""
         site = self._site
@@ -203,7 +233,8 @@ class Hands:
         if trial is None or trial.digest != step.digest or trial.fault is not None:
             before = local.status(step.model).serving
             known = before is not None and before.digest == step.back
-            trial = Trial(step.digest, step.back, **_measures(before if known else None))
+            unseen = seen if seen is not None and seen.unseen and seen.digest == step.digest else None
+            trial = Trial(step.digest, step.back, **_measures(before if known else None), **_compared(unseen))
             site.journal.write(step.model, trial=trial)
         self._begin(step, strike=True)
         site.slots.activate(step.model, step.digest)
@@ -311,6 +342,22 @@ class Hands:
 def _measures(before: Serving | None) -> dict[str, Any]:
     """What a trial's version is measured by: how the one before it did."""
     return {} if before is None else {"latency": before.latency, "memory": before.memory}
+
+
+def _unseen(step: EndShadow, local: Local) -> wire.Trial | None:
+    """What the shadow that ends has shown."""
+    found = local.status(step.model).candidate
+    if found is None or found.digest != step.digest or not found.share:
+        return None
+    return wire.Trial(
+        found.digest, found.requests, found.errors, compared=found.compared, agreed=found.agreed, sketch=found.sketch,
+        unseen=True,
+    )  # fmt: skip
+
+
+def _compared(shown: wire.Trial | None) -> dict[str, Any]:
+    """What a shadow has shown, for the trial that follows it."""
+    return {} if shown is None else {"compared": shown.compared, "agreed": shown.agreed, "sketch": shown.sketch}
 
 
 def _shown(note: Note, local: Local, model: str) -> wire.Trial | None:

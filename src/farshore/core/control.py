@@ -5,6 +5,8 @@ HTTP/1.1 with JSON bodies; only who may open the socket may speak. Routes (``doc
 * ``GET  /control/models`` → :class:`Status`
 * ``POST /control/models/{model}/probe``  :class:`Target` → :class:`Probe`: start a worker, load, warm, answer the
   acceptance cases; the worker stays warm as candidate. Safe to ask twice.
+* ``POST /control/models/{model}/shadow`` :class:`Shadow` → ``{}``: let a candidate answer a share of the requests, unseen by
+  those who ask, and compare. Safe to ask twice.
 * ``POST /control/models/{model}/switch`` :class:`Target` → :class:`Switch`: lease new requests to that version, drain and
   end the old worker. Safe to ask twice.
 * ``POST /control/models/{model}/drop``   :class:`Target` → ``{}``: end that candidate's worker.
@@ -20,6 +22,7 @@ from msgspec import Meta, Struct
 
 from farshore.core.errors import Invalid
 from farshore.core.manifest import Count, DigestText, Short
+from farshore.core.sketch import Sketch
 from farshore.core.wire import Fault
 
 SOCKET = "serve.sock"
@@ -36,6 +39,13 @@ class Target(Struct, frozen=True):
     """Which version is meant: the digest of its manifest."""
 
     digest: DigestText
+
+
+class Shadow(Struct, frozen=True):
+    """Which candidate is to answer how large a share of the requests, beside the version that answers them; 0 for none any more."""
+
+    digest: DigestText
+    share: Annotated[float, Meta(ge=0, le=1)]
 
 
 class CaseResult(Struct, frozen=True, omit_defaults=True):
@@ -88,7 +98,10 @@ class Serving(Struct, frozen=True, omit_defaults=True):
         ready: whether it answers now.
         latency: 95th percentile of the seconds that its newest requests took; 0 while there were too few.
         memory: bytes its worker holds (proportional set size); 0 if not known.
-        compared: answers that were compared with those of the version before it; ``agreed``: of these the same.
+        compared: answers that were compared with those of the version that leads; ``agreed``: the shares by which they were
+            the same, in sum, rounded.
+        share: of the requests that it answers unseen; 0 if it runs as no shadow. Its counts are then the shadow's.
+        sketch: what both versions found in the answers compared.
 
     """
 
@@ -103,6 +116,8 @@ class Serving(Struct, frozen=True, omit_defaults=True):
     memory: Count = 0
     compared: Count = 0
     agreed: Count = 0
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    sketch: Sketch | None = None
 
 
 class ModelStatus(Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from msgspec import Meta, Raw, Struct
 from farshore.core import documents, twin, windows
 from farshore.core.errors import Invalid
 from farshore.core.manifest import Count, DigestText, Name, Short
+from farshore.core.sketch import Sketch
 
 API = "/device/v1"
 MAX_WAIT = 120
@@ -201,10 +202,26 @@ class TicketReply(Struct, frozen=True, omit_defaults=True):
     expires: Count
 
 
-class Conditions(Struct, frozen=True, omit_defaults=True):
-    """What a version's trial must show, beyond living; asked of the device, which goes back by itself when it does not.
+class Shadow(Struct, frozen=True, omit_defaults=True):
+    """Before its trial a version answers some of the requests unseen, and its answers are compared with the version's before it.
 
     Attributes:
+        share: of the requests that are answered, those that it answers, too.
+        answers: compared, after which it is over.
+        seconds: after which it is over, however few were asked.
+
+    """
+
+    share: Annotated[float, Meta(gt=0, le=1)]
+    answers: Annotated[int, Meta(ge=1, le=1 << 31)] = 200
+    seconds: Annotated[float, Meta(ge=0, le=365 * 86400)] = 3600.0
+
+
+class Conditions(Struct, frozen=True, omit_defaults=True):
+    """What a version must show before it is confirmed, beyond living; asked of the device, which judges by itself.
+
+    Attributes:
+        shadow: how it is compared before its trial; None for not at all.
         errors: largest share of requests answered with a fault of the server's.
         latency: most times what the version before it took.
         agreement: smallest share of answers that are the same as the previous version's.
@@ -216,6 +233,7 @@ class Conditions(Struct, frozen=True, omit_defaults=True):
     latency: Annotated[float, Meta(gt=0)] | None = None
     agreement: Annotated[float, Meta(ge=0, le=1)] | None = None
     compared: Annotated[int, Meta(ge=1)] = 20
+    shadow: Shadow | None = None
 
 
 class DesiredModel(Struct, frozen=True, omit_defaults=True):
@@ -235,24 +253,6 @@ class DesiredModel(Struct, frozen=True, omit_defaults=True):
     digest: DigestText
     retry: Retry = 0
     trial: Conditions | None = None
-
-
-class Fault(Struct, frozen=True, omit_defaults=True):
-    """An error in a report: a code of :mod:`farshore.core.errors` and one line."""
-
-    code: Short
-    message: Annotated[str, Meta(max_length=1024)]
-
-
-class Target(Struct, frozen=True, omit_defaults=True):
-    """``reported.models.<key>.target``: what the device is doing about a desired version that it does not run yet.
-
-    Attributes:
-        version: of the manifest named by ``digest`` (0 when the manifest is not known yet).
-        digest: the manifest's.
-        state: how far it is.
-        done: bytes of files here already; ``size``: of all that are needed.
-        fault: why it failed or waits.
     hold: bool = False
     activate: Windows = ()
 
@@ -274,6 +274,25 @@ class DesiredSettings(Struct, frozen=True, omit_defaults=True):
     day: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
     month: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
 
+
+class Fault(Struct, frozen=True, omit_defaults=True):
+    """An error in a report: a code of :mod:`farshore.core.errors` and one line."""
+
+    code: Short
+    message: Annotated[str, Meta(max_length=1024)]
+
+
+class Target(Struct, frozen=True, omit_defaults=True):
+    """``reported.models.<key>.target``: what the device is doing about a desired version that it does not run yet.
+
+    Attributes:
+        version: of the manifest named by ``digest`` (0 when the manifest is not known yet).
+        digest: the manifest's.
+        state: how far it is.
+        done: bytes of files here already; ``size``: of all that are needed.
+        fault: why it failed or waits.
+        cause: what it waits for, where that is known: ``window``, ``cap``, ``switch`` or ``activation``.
+
     """
 
     digest: DigestText
@@ -282,6 +301,7 @@ class DesiredSettings(Struct, frozen=True, omit_defaults=True):
     done: Count = 0
     size: Count = 0
     fault: Fault | None = None
+    cause: Short = ""
 
 
 class Running(Struct, frozen=True, omit_defaults=True):
@@ -291,19 +311,19 @@ class Running(Struct, frozen=True, omit_defaults=True):
     digest: DigestText
     variant: Short = ""
 
-        cause: what it waits for, where that is known: ``window``, ``cap``, ``switch`` or ``activation``.
 
 class Trial(Struct, frozen=True, omit_defaults=True):
-    """What a version's trial has shown so far.
+    """What a version has shown so far, in its shadow and in its trial.
 
     Attributes:
         digest: of the version's manifest.
         requests: answered; ``errors``: of these with a fault of the server's.
         gap: seconds without an answer at the switch.
         latency: 95th percentile of seconds a request took; ``latency_before`` that of the version before it.
-    cause: Short = ""
         memory: bytes its worker holds; ``memory_before`` those of the version before it.
-        compared: answers compared with those of the version before it; ``agreed``: of these the same.
+        compared: answers compared with those of the version before it; ``agreed``: the shares by which they are the same, in sum.
+        sketch: what both found in them.
+        unseen: it has answered no client yet: what is said is of its shadow alone.
 
     """
 
@@ -317,6 +337,8 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     memory_before: Count = 0
     compared: Count = 0
     agreed: Count = 0
+    sketch: Sketch | None = None
+    unseen: bool = False
 
 
 class ReportedModel(Struct, frozen=True, omit_defaults=True):
@@ -348,21 +370,12 @@ def desired_models(desired: dict[str, Any]) -> dict[str, DesiredModel]:
     found = documents.convert(desired.get("models", {}), dict[str, DesiredModel], what="desired.models")
     if len(found) > 1000:
         raise Invalid("desired.models: more than 1000 models")
-    return {twin.name_of(key): value for key, value in found.items()}
-
-
-def reported_models(reported: dict[str, Any]) -> dict[str, ReportedModel]:
-    """The models that a reported section speaks of, by model name.
-
-    Raises:
-        Invalid: ``models`` is there but malformed.
-
-    """
-    found = documents.convert(reported.get("models", {}), dict[str, ReportedModel], what="reported.models")
-    return {twin.name_of(key): value for key, value in found.items()}
     for one in found.values():
         for text in one.activate:
             windows.parse(text)
+    return {twin.name_of(key): value for key, value in found.items()}
+
+
 def desired_settings(desired: dict[str, Any]) -> DesiredSettings:
     """The settings that a desired section has for the device.
 
@@ -376,3 +389,12 @@ def desired_settings(desired: dict[str, Any]) -> DesiredSettings:
     return found
 
 
+def reported_models(reported: dict[str, Any]) -> dict[str, ReportedModel]:
+    """The models that a reported section speaks of, by model name.
+
+    Raises:
+        Invalid: ``models`` is there but malformed.
+
+    """
+    found = documents.convert(reported.get("models", {}), dict[str, ReportedModel], what="reported.models")
+    return {twin.name_of(key): value for key, value in found.items()}

@@ -12,15 +12,16 @@ from msgspec import Struct
 
 from farshore.core import digest as digests
 from farshore.core import documents, manifest
-from farshore.core.control import ModelStatus, Status, Target
+from farshore.core.control import ModelStatus, Shadow, Status, Target
 from farshore.core.errors import FarshoreError, Invalid, NotFound
+from farshore.serve.casting import cast
 from farshore.serve.http import Refused, Request, Response, failure
 from farshore.serve.model import Model
 from farshore.serve.pool import Pool
 
 log = logging.getLogger(__name__)
 
-_ORDER = re.compile(r"/control/models/([^/]+)/(probe|switch|drop)\Z")
+_ORDER = re.compile(r"/control/models/([^/]+)/(probe|shadow|switch|drop)\Z")
 _MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
 
 
@@ -83,12 +84,18 @@ class Control:
         match = _ORDER.match(request.path.decode("latin-1"))
         assert match is not None  # admitted
         name = manifest.check_name(match[1])
-        target = documents.decode(b"".join(request.body), Target, what="control request")
+        body = b"".join(request.body)
+        asked = documents.decode(body, Shadow, what="control request") if match[2] == "shadow" else None
+        target = asked or documents.decode(body, Target, what="control request")
         digest = digests.parse(target.digest)
         if match[2] == "drop" and name not in self._pool.models:
             return {}
         self._pool.slots.find(name, digest) if match[2] != "drop" else None
         model = self._pool.model(name)
+        if asked is not None:
+            log.info("shadow %s %s, %g of the requests", name, digests.short(digest), asked.share)
+            await cast(self._pool, model, digest, asked.share)
+            return {}
         orders: dict[str, Callable[[digests.Digest], Awaitable[Struct | None]]] = {
             "probe": model.probe, "switch": model.switch, "drop": model.drop,
         }  # fmt: skip

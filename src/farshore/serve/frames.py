@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from farshore.core.control import CaseResult
 from farshore.core.errors import Corrupt, FarshoreError, Unavailable, from_code
@@ -23,6 +23,9 @@ MAX_ANSWER = 64 << 20
 
 Drawing = Literal["jpeg", "png"]
 """How an annotated picture is encoded."""
+
+Found = Annotated[tuple[tuple[str, float], ...], Meta(max_length=512)]
+"""Class and confidence of findings."""
 
 
 class Load(Struct, frozen=True, tag="load", array_like=True):
@@ -57,6 +60,18 @@ class Infer(Struct, frozen=True, tag="infer", array_like=True):
 
     id: int = 0
     head: int | None = None
+
+
+class Compare(Struct, frozen=True, tag="compare", array_like=True):
+    """Answer the picture unseen, and compare with another version's answer; answered by :class:`Compared`.
+
+    The first ``picture`` bytes of the body are the picture, the others that answer; ``threshold`` and ``top`` as in :class:`Score`.
+    """
+
+    id: int
+    picture: int
+    threshold: float | None = None
+    top: int | None = None
 
 
 class Cancel(Struct, frozen=True, tag="cancel", array_like=True):
@@ -105,8 +120,20 @@ class Checked(Struct, frozen=True, tag="checked", array_like=True):
     cases: tuple[CaseResult, ...]
 
 
-ToWorker = Load | Score | Infer | Cancel | Check | Lead
-ToFront = Ready | Failed | Answer | Checked
+class Compared(Struct, frozen=True, tag="compared", array_like=True):
+    """How a comparison went: ``status`` of the own answer; ``agreement`` with the other, None if they cannot be compared; what was
+    found in the other answer, and in the own one.
+    """
+
+    id: int
+    status: int
+    agreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+    before: Found = ()
+    after: Found = ()
+
+
+ToWorker = Load | Score | Infer | Compare | Cancel | Check | Lead
+ToFront = Ready | Failed | Answer | Checked | Compared
 
 _encoder = msgspec.msgpack.Encoder()
 to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -19,7 +19,20 @@ from msgspec import structs
 from farshore.core.control import CaseResult
 from farshore.core.errors import Conflict, Corrupt, Denied, FarshoreError, Invalid, NotFound, Unavailable, from_code
 from farshore.serve import frames, memory, policy
-from farshore.serve.frames import Answer, Cancel, Check, Checked, Failed, Infer, Lead, Load, Ready, Score, ToFront
+from farshore.serve.frames import (
+    Answer,
+    Cancel,
+    Check,
+    Checked,
+    Compared,
+    Failed,
+    Infer,
+    Lead,
+    Load,
+    Ready,
+    Score,
+    ToFront,
+)
 from farshore.serve.metrics import Histogram
 from farshore.serve.process import WorkerProcess
 from farshore.serve.settings import Settings
@@ -132,6 +145,7 @@ class Lane:
         self.service = 0.0  # seconds in a worker, smoothed
         self._newest: deque[float] = deque(maxlen=RECENT)  # seconds that its newest requests were computed
         self.worker: WorkerProcess | None = None
+        self.unseen: Callable[[Compared | None], None] | None = None  # hears comparisons; None for "the worker is gone"
         self._together = -1e9  # when several requests last ran at once
         self._measured = 0.0  # when its memory was
         self._settings = settings
@@ -358,6 +372,9 @@ class Lane:
                 future = self._checks.get(message.id)
                 if future is not None and not future.done():
                     future.set_result(message.cases)
+            case Compared():
+                if self.unseen is not None:
+                    self.unseen(message)
 
     def _answered(self, message: Answer, body: bytes) -> None:
         lease = self.running.pop(message.id, None)
@@ -416,6 +433,8 @@ class Lane:
             self._notify()
 
     def _notify(self) -> None:
+        if self.worker is None and self.unseen is not None:
+            self.unseen(None)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

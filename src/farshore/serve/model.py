@@ -20,6 +20,7 @@ from farshore.serve import policy
 from farshore.serve.lane import Lane, Lease, Reply
 from farshore.serve.metrics import Histogram
 from farshore.serve.settings import Settings
+from farshore.serve.shadow import Shadow
 from farshore.store.slots import Installed, Slots
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Model:
         self.latency = Histogram()
         self.counts: dict[int, int] = {}
         self.asleep = False  # to be loaded when somebody asks
+        self.shadow: Shadow | None = None  # a candidate that answers unseen
         self._pool = pool
         self._advancing = False
         self._gap = 0.0
@@ -125,6 +127,8 @@ class Model:
         self.counts[reply.status] = self.counts.get(reply.status, 0) + 1
         self._gap = max(self._gap, now - self._last)
         self._last = now
+        if self.shadow is not None:
+            self.shadow.offer(lease, reply)
 
     def _reject(self, lease: Lease, why: str) -> None:
         reply = Reply(503, error=Unavailable(why))
@@ -171,7 +175,10 @@ class Model:
         """What it holds, as the policy sees it."""
         lanes = self.lanes.values()
         held = sum(lane.need for lane in lanes if lane.state != "absent")
-        busy = self.asked or any(lane.state == "loading" or lane.role == "candidate" for lane in lanes)
+        unseen = self.shadow.lane if self.shadow is not None else None  # what nobody waits for makes room
+        busy = self.asked or any(
+            lane.state == "loading" or (lane.role == "candidate" and lane is not unseen) for lane in lanes
+        )
         return policy.Resident(self.name, held, self._last, stays=busy or self.name in self._pool.settings.pins)
 
     def sleep(self) -> None:
@@ -335,6 +342,8 @@ class Model:
                     break
         finally:
             self._advancing = False
+        if self.shadow is not None and self.shadow.lane.role != "candidate":
+            self.shadow = None
         idle = [digest for digest, lane in self.lanes.items() if lane.role == "none" and lane.idle]
         for digest in idle:
             del self.lanes[digest]
@@ -404,6 +413,8 @@ class Model:
         """What only time tells."""
         for lane in list(self.lanes.values()):
             lane.look(now)
+        if self.shadow is not None:
+            self.shadow.look(now)
         while self.held and self.held[0].deadline < now:
             self._reject(self.held.popleft(), "no version became ready in time: try again")
         if any(lane.state == "absent" and lane.role != "none" for lane in self.lanes.values()):
@@ -420,6 +431,9 @@ class Model:
         """A version's counts."""
         if lane is None:
             return None
+        shadow = self.shadow
+        if shadow is not None and shadow.lane is lane:
+            return shadow.serving()
         seconds = monotonic() - lane.leading_since if lane.leads else 0.0
         return Serving(
             lane.installed.digest, lane.installed.version, lane.requests, lane.errors, lane.deaths,

@@ -89,6 +89,10 @@ class Pool:
             model.asleep = True
             return False
         self._short.add(model)
+        if any(
+            other.shadow.fade() for other in self.models.values() if other is not model and other.shadow is not None
+        ):
+            return False
         for name in policy.give_way(others, short):
             self.models[name].sleep()
         return False

@@ -14,7 +14,8 @@ from farshore.core.control import CaseResult
 from farshore.core.digest import Digest
 from farshore.core.errors import Corrupt, FarshoreError, Invalid, Unavailable
 from farshore.core.manifest import AcceptanceCase, PictureInput, Pipeline, Tensor, Variant
-from farshore.serve import engine, memory, pictures, prepare, probe, tasks, tuning
+from farshore.core.sketch import Findings
+from farshore.serve import agreement, engine, memory, pictures, prepare, probe, tasks, tuning
 from farshore.serve.frames import Drawing
 from farshore.serve.oip import tensors
 from farshore.serve.prepare import Placement, Preparer
@@ -117,6 +118,25 @@ class LoadedVersion:
         decode, infer, rest = stages
         timing = {"decode_ms": round(decode, 2), "infer_ms": round(infer, 2), "read_ms": round(rest, 2)}
         return _encoder.encode({**self._name, **members, "timing": timing}), stages
+
+    def compare(self, data: bytes, told: bytes, want: Want) -> tuple[float | None, Findings, Findings]:
+        """Answer one picture for nobody, and compare.
+
+        Args:
+            data: the picture's file.
+            told: another version's answer to it, ``/score``'s JSON.
+            want: the request's wishes.
+
+        Returns:
+            How far both say the same, 0 to 1 (None if they cannot be compared), and what was found in either.
+
+        Raises:
+            Invalid: the picture is bad.
+            Unavailable: the runtime failed.
+
+        """
+        before, after = msgspec.json.decode(told), self._answer(data, want, alone=False)[0]
+        return agreement.agreement(before, after), agreement.findings(before), agreement.findings(after)
 
     def infer(self, body: bytes, head: int | None, *, alone: bool) -> tuple[bytes, Stages, int | None]:
         """Run the model on given tensors.

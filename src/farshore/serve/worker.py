@@ -8,6 +8,7 @@ many threads as the front says answer them, one request each.
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import sys
 import threading
@@ -24,6 +25,8 @@ from farshore.serve.frames import (
     Cancel,
     Check,
     Checked,
+    Compare,
+    Compared,
     Failed,
     Infer,
     Lead,
@@ -55,6 +58,7 @@ class Worker:
         self._waiting: deque[tuple[Score | Infer | Check, bytes]] = deque()
         self._running = 0
         self._version: LoadedVersion | None = None
+        self._unseen: queue.SimpleQueue[tuple[Compare, bytes]] | None = None  # made with the first
 
     def run(self) -> None:
         """Serve until the front closes the pair."""
@@ -68,6 +72,8 @@ class Worker:
                     with self._changed:
                         self._waiting.append((message, body))
                         self._changed.notify()
+                case Compare():
+                    self._shadow(message, body)
                 case Cancel():
                     with self._changed:
                         self._waiting = deque(entry for entry in self._waiting if entry[0].id != message.id)
@@ -147,6 +153,37 @@ class Worker:
             traceback.print_exc()
             return _failed(message.id, f"the model failed on this request ({type(error).__name__})")
         return Answer(message.id, 200, stages, head), answer
+
+    def _shadow(self, message: Compare, body: bytes) -> None:
+        """Leave it to a thread of its own, which everything else goes before; the front sends few at once."""
+        if self._unseen is None:
+            self._unseen = queue.SimpleQueue()
+            threading.Thread(target=self._compare_all, args=(self._unseen,), name="shadow", daemon=True).start()
+        self._unseen.put((message, body))
+
+    def _compare_all(self, unseen: queue.SimpleQueue[tuple[Compare, bytes]]) -> None:
+        limits.stand_last()
+        while True:
+            message, body = unseen.get()
+            try:
+                self._send(self._compare(message, body))
+            except OSError:
+                return  # the front is gone
+
+    def _compare(self, message: Compare, body: bytes) -> Compared:
+        assert self._version is not None
+        view = memoryview(body)
+        picture, told = bytes(view[: message.picture]), bytes(view[message.picture :])
+        try:
+            share, before, after = self._version.compare(picture, told, Want(message.threshold, message.top))
+            return Compared(message.id, 200, share, tuple(before), tuple(after))
+        except FarshoreError as error:
+            return Compared(message.id, error.status)
+        except MemoryError:
+            return Compared(message.id, Unavailable.status)
+        except Exception:  # noqa: BLE001 - as in :meth:`_answer`
+            traceback.print_exc()
+            return Compared(message.id, Unavailable.status)
 
     def _send(self, message: ToFront, body: bytes = b"") -> None:
         head = frames.head(message, len(body))
