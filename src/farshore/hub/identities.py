@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import re
-import secrets
 from typing import Literal
 
 from msgspec import Struct
@@ -20,6 +19,7 @@ from farshore.core.errors import Conflict, Denied, Invalid, NotFound, TooLarge
 from farshore.hub import moments, rollouts, standing, twins
 from farshore.hub.database import Database
 from farshore.hub.fleet import Stale
+from farshore.hub.policies import make_key
 from farshore.hub.records import changes, devices, identities
 from farshore.hub.records.devices import ACCEPTED, REVOKED, Device, Standing, Twin
 from farshore.hub.records.identities import NONE, SAS, Identity
@@ -260,11 +260,6 @@ class Identities:
 def etag_of(identity: Identity) -> str:
     """The etag in IoT Hub's form: base64 of decimal digits."""
     return base64.b64encode(str(identity.version).encode()).decode()
-
-
-def make_key() -> str:
-    """A symmetric key."""
-    return base64.b64encode(secrets.token_bytes(sas.KEY)).decode()
 
 
 def check_id(name: str) -> str:
