@@ -33,6 +33,9 @@ class Database:
     Args:
         url: SQLAlchemy URL, ``sqlite:///…`` or ``postgresql+…``.
 
+    Attributes:
+        at_hand: it is a file in reach, not a server: a small read takes no longer than asking a thread for it.
+
     Raises:
         Invalid: no such kind of database.
 
@@ -44,6 +47,7 @@ class Database:
         except (ArgumentError, ImportError) as error:
             raise Invalid(f"database {url.rpartition('@')[2]!r}: {error}") from error
         self._queue = threading.Lock()
+        self.at_hand = self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -57,6 +57,7 @@ class Fleet:
 
     Attributes:
         moved: called, from any thread, when what devices said has changed what runs where.
+        resolution: says what devices are told.
 
     """
 
@@ -65,7 +66,7 @@ class Fleet:
         self._database = database
         self._director = director
         self._clock = clock
-        self._resolution = Resolution()
+        self.resolution = Resolution()
         self._seen: dict[str, float] = {}
         self._seen_lock = threading.Lock()
 
@@ -98,17 +99,35 @@ class Fleet:
 
         """
         with self._database.reading() as tx:
-            found = devices.twin_by_credential(tx, auth.hashed(credential))
-            if found is None:
-                raise Unauthenticated("unknown credential: renew it, or enrol this device")
-            row = found[0]
-            standing.check(found[1], self._clock())
-            stale = self._resolution.wanted(tx, row)[0] != row.desired.values or request.seen > row.desired.version
-        with self._seen_lock:
-            self._seen[row.device] = self._clock()
+            row = self._admitted(tx, credential)
+            stale = self._is_stale(tx, row) or request.seen > row.desired.version
+        self.saw(row.device)
         if stale or request.reported:
             row = self._update(row.device, request.reported or {}, request.seen)
         return Told(row, news=row.desired.version != request.seen)
+
+    def glance(self, credential: str, request: wire.SyncRequest) -> Told | None:
+        """The answer to a sync that needs no write and no look at what is not compiled yet; None for every other one.
+
+        It is one indexed read: where the database is a file at hand, that is over sooner than a thread could be asked.
+
+        Raises:
+            Unauthenticated, Denied: as :meth:`sync`.
+
+        """
+        if request.reported or not self._database.at_hand:
+            return None
+        with self._database.reading() as tx:
+            row = self._admitted(tx, credential)
+            if not self.resolution.ready(row) or request.seen > row.desired.version or self._is_stale(tx, row):
+                return None
+        self.saw(row.device)
+        return Told(row, news=row.desired.version != request.seen)
+
+    def saw(self, device: str) -> None:
+        """A device said something, by whichever door."""
+        with self._seen_lock:
+            self._seen[device] = self._clock()
 
     def check_wants_version(self, device: str, manifest: Digest) -> None:
         """Pass if the device's desired names the version with this manifest digest.
@@ -217,7 +236,7 @@ class Fleet:
             row = devices.twin(tx, device, module)
             if row is None:
                 raise _no_device(device, module)
-            stale = self._resolution.wanted(tx, row)[0] != row.desired.values
+            stale = self._is_stale(tx, row)
         return self._update(device, {}, module=module) if stale else row
 
     def report(self, device: str, module: str, change: dict[str, Any]) -> Twin:
@@ -268,7 +287,7 @@ class Fleet:
             if tags is not None:
                 changed = twins.with_tags(changed, tags, replace=replace)
             if desired is not None:
-                desired = twins.by_hand(row, desired, self._resolution.wanted(tx, row)[0])
+                desired = twins.by_hand(row, desired, self.resolution.wanted(tx, row).values)
                 changed = twins.with_desired(changed, desired, moments.text(now), replace=replace)
                 self._check_known(tx, row.manual, changed.manual)
             changed = self._settled(tx, changed, now, told=row.desired.version)
@@ -294,8 +313,8 @@ class Fleet:
         """
         known, row = self.device(device)
         with self._database.reading() as tx:
-            _, won = self._resolution.wanted(tx, row)
-            rules = self._resolution.ruled(tx, row)  # once: other threads may read newer ones meanwhile
+            resolved = self.resolution.wanted(tx, row)
+            rules = self.resolution.ruled(tx, row)  # once: other threads may read newer ones meanwhile
             settled = [dataclasses.replace(rule, rollout=None) for rule in rules]
             best = deployment.winners(settled, device, row.tags, reported=row.reported.values).get(model)
             rule = None if best is None else next(one for one in rules if one.id == best.rule.id)
@@ -309,7 +328,8 @@ class Fleet:
                 device=device,
                 model=model,
                 rule=rule,
-                choice=won.get(model),
+                choice=resolved.won.get(model),
+                counting=rule is not None and rule.rollout is not None and rule.rollout.id in resolved.counting,
                 manual=row.manual.get("models", {}).get(twin.key_of(model)),
                 told=told.get("version"),
                 said=wire.reported_models(row.reported.values).get(model),
@@ -382,6 +402,19 @@ class Fleet:
             self.moved()
         return changed
 
+    def _admitted(self, tx: Connection, credential: str) -> Twin:
+        """The twin of the device with this bearer, if it may speak; errors as :meth:`sync`."""
+        found = devices.twin_by_credential(tx, auth.hashed(credential))
+        if found is None:
+            raise Unauthenticated("unknown credential: renew it, or enrol this device")
+        standing.check(found[1], self._clock())
+        return found[0]
+
+    def _is_stale(self, tx: Connection, row: Twin) -> bool:
+        """Whether there is something to write: the device is to be told something new, or a rollout stops here."""
+        wanted = self.resolution.wanted(tx, row)
+        return wanted.values != row.desired.values or bool(wanted.refused)
+
     def _check_known(self, tx: Connection, before: dict[str, Any], manual: dict[str, Any]) -> None:
         known = wire.desired_models(deployment.pins(before))
         for model, wanted in wire.desired_models(deployment.pins(manual)).items():
@@ -393,7 +426,10 @@ class Fleet:
 
     def _settled(self, tx: Connection, row: Twin, now: float, *, told: int) -> Twin:
         """``row`` with desired as it should be, its ``$version`` one above ``told`` if anything changed."""
-        wanted, won = self._resolution.wanted(tx, row)
+        resolved = self.resolution.wanted(tx, row)
+        for key, why_not in resolved.refused.items():
+            rollouts.exhaust(tx, key, why_not, now)
+        wanted, won = resolved.values, resolved.won
         difference = twin.difference(row.desired.values, wanted)
         if not difference:
             return row
@@ -405,7 +441,7 @@ class Fleet:
             return row
         models = wanted.get("models", {})
         given = [one for name, one in won.items() if models.get(twin.key_of(name), {}).get("digest") == one.digest]
-        rollouts.admit(tx, row.device, given, now)
+        rollouts.admit(tx, row.device, given, now, resolved.foreseen)
         return msgspec.structs.replace(row, desired=section)
 
     def _reported(self, tx: Connection, row: Twin, report: dict[str, Any], now: float) -> tuple[Twin, bool]:

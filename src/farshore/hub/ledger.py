@@ -8,16 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from farshore.core import windows
 from farshore.core.errors import Invalid, NotFound
 from farshore.core.manifest import check_name
 from farshore.core.wire import ReportedModel
 from farshore.hub import moments
 from farshore.hub.database import Database
-from farshore.hub.records import ledger, rollouts
+from farshore.hub.layering import link_of
+from farshore.hub.records import changes, ledger, rollouts
 from farshore.hub.records.ledger import SUMS, Link, Moved
-
-TAG = "link"
-"""The tag by which a device names its link."""
 
 MILLION = 1_000_000
 
@@ -38,15 +37,18 @@ class Ledger:
             return ledger.every_link(tx)
 
     def put_link(self, row: Link) -> None:
-        """Set a link's price and rate; what was moved before keeps its price.
+        """Set a link's price, and what devices heed on it; what was moved before keeps its price.
 
         Raises:
-            Invalid: a bad name.
+            Invalid: a bad name or window.
 
         """
         check_name(row.name)
+        for text in row.windows:
+            windows.parse(text)
         with self._database.writing() as tx:
             ledger.put_link(tx, row)
+            changes.bump(tx, changes.RULES)
 
     def remove_link(self, name: str) -> None:
         """Forget a link; the ledger keeps what it cost.
@@ -58,6 +60,7 @@ class Ledger:
         with self._database.writing() as tx:
             if not ledger.remove_link(tx, name):
                 raise NotFound(f"no link {name!r}")
+            changes.bump(tx, changes.RULES)
 
     def sums(self, by: Sequence[str], where: Mapping[str, str], since: str, until: str, limit: int) -> list[Moved]:
         """See :func:`.records.ledger.sums`.
@@ -73,12 +76,6 @@ class Ledger:
             raise Invalid(f"version {where['version'][:40]!r}: use its number")
         with self._database.reading() as tx:
             return ledger.sums(tx, by, where, since, until, limit)
-
-
-def link_of(tags: Mapping[str, Any]) -> str:
-    """The link that a device names; "" if none."""
-    named = tags.get(TAG)
-    return named if isinstance(named, str) else ""
 
 
 def enter(

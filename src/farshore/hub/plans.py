@@ -18,7 +18,7 @@ from farshore.hub import deployments, forecast, refs, selector
 from farshore.hub.builds import Builds
 from farshore.hub.database import Database
 from farshore.hub.forecast import Facts, Forecast
-from farshore.hub.ledger import link_of
+from farshore.hub.layering import link_of
 from farshore.hub.records import deployments as deployment_rows
 from farshore.hub.records import devices, ledger, models
 from farshore.hub.records.devices import Twin

@@ -26,6 +26,9 @@ from farshore.hub import selector
 MAX_WAVES = 32
 _compiled = lru_cache(maxsize=256)(selector.parse)
 DAY = 86400.0
+MILLION = 1_000_000
+OVER = "over budget: "
+"""What the reason begins with when a rollout stopped within its budget."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -105,6 +108,51 @@ class Gate(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
         return asked | ({"compared": self.compared} if self.agreement is not None else {}) if asked else None
 
 
+class Budget(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a rollout may move and cost. Counted is what its devices moved and, of those under way, what is foreseen for them.
+
+    Attributes:
+        bytes: most of them; None for any number.
+        money: most of it, in the currency of the links; None for any sum.
+
+    """
+
+    bytes: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    money: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+
+    def lacks(self, taken: tuple[float, float], more: tuple[float, float]) -> str | None:
+        """What is missing for ``more`` bytes and money where so much is ``taken``; None if it fits."""
+        for limit, had, needed, unit in (
+            (self.bytes, taken[0] / MILLION, more[0] / MILLION, "MB"),
+            (self.money, taken[1], more[1], "of money"),
+        ):
+            most = limit / MILLION if limit is not None and unit == "MB" else limit
+            if most is not None and had + needed > most + 1e-9:
+                return f"{needed:.6g} {unit} more, and {had:.6g} of {most:.6g} are taken"
+        return None
+
+
+class Foreseen(Struct, frozen=True):
+    """What a version will take on a device: bytes and money; ``open`` while patches that it would use are being built."""
+
+    bytes: int
+    money: float
+    open: bool = False
+
+
+class Terms(Struct, frozen=True, omit_defaults=True):
+    """What a rollout goes by, beside waves and gate.
+
+    Attributes:
+        switch: blue/green: waves have the version installed and tried out beside the one before; one order switches all to it.
+        budget: what it may move and cost; None for anything.
+
+    """
+
+    switch: bool = False
+    budget: Budget | None = None
+
+
 class Rollout(Struct, frozen=True):
     """A rollout as it stands.
 
@@ -117,6 +165,8 @@ class Rollout(Struct, frozen=True):
         opened: when that wave opened, seconds since 1970.
         good_since: since when its gate has found all as it must be; None while it is not.
         reason: one sentence on why it is in this state; empty while it runs.
+        terms: see there.
+        held: blue/green, before the switch: devices have the version beside and do not run it.
 
     """
 
@@ -128,6 +178,8 @@ class Rollout(Struct, frozen=True):
     opened: float
     good_since: float | None = None
     reason: str = ""
+    terms: Terms = Terms()
+    held: bool = False
 
 
 class Tally(Struct, frozen=True):
@@ -137,6 +189,8 @@ class Tally(Struct, frozen=True):
         admitted: were given the version.
         confirmed: run it, past its trial.
         failed: refused it, or went back.
+        ready: have it beside, tried out, and wait for the switch.
+        bytes, money: moved for it, or foreseen for devices that are under way.
         requests, errors: answered in trials, and of these with an error.
         compared, agreed: answers that were compared with the previous version's, and of these the same.
         latency, memory, gap: sums over devices: of the ratio to the previous version, of the same, of seconds.
@@ -157,6 +211,9 @@ class Tally(Struct, frozen=True):
     timed: int = 0
     weighed: int = 0
     switched: int = 0
+    ready: int = 0
+    bytes: int = 0
+    money: float = 0.0
 
     @property
     def decided(self) -> int:
@@ -267,7 +324,7 @@ def advance(rollout: Rollout, tallies: Sequence[Tally], now: float, last: str = 
     missing = lacking(rollout, tallies[rollout.wave])
     if missing is None:
         since = rollout.good_since if rollout.good_since is not None else now
-        if now - since >= rollout.gate.soak:
+        if now - since >= rollout.gate.soak and not open_ended(rollout):
             return _passed(rollout, tallies[rollout.wave], now)
         return msgspec.structs.replace(rollout, good_since=since), []
     due = rollout.gate.deadline
@@ -294,10 +351,11 @@ def broken(gate: Gate, tally: Tally, last: str = "") -> str | None:
         if sign * found > sign * limit:
             many = f"{count} answers" if words.startswith("of ") else f"{count} devices"
             return f"{found:.3g} {words} ({many}); {'at most' if sign > 0 else 'at least'} {limit:.3g} is asked"
-    of = max(tally.decided, gate.quorum)
+    of = max(tally.decided + tally.ready, gate.quorum)
     if tally.failed and tally.failed > _part(gate.failure, of):
-        return f"{tally.failed} of {tally.decided} devices failed; at most {gate.failure * 100:.3g} % of them may" + (
-            f" ({last})" if last else ""
+        return (
+            f"{tally.failed} of {tally.decided + tally.ready} devices failed; at most {gate.failure * 100:.3g} % of them may"
+            + (f" ({last})" if last else "")
         )
     return None
 
@@ -305,14 +363,17 @@ def broken(gate: Gate, tally: Tally, last: str = "") -> str | None:
 def lacking(rollout: Rollout, tally: Tally) -> str | None:
     """What the gate of the newest wave still waits for, in words; None if all is as it must be."""
     gate, wave = rollout.gate, rollout.waves[rollout.wave]
+    ready = tally.ready if rollout.held else 0
+    decided, confirmed = tally.decided + ready, tally.confirmed + ready
     quorum = gate.quorum if wave.count is None else min(gate.quorum, wave.count)
     expected = tally.admitted if wave.count is None else max(tally.admitted, wave.count)
     need = max(quorum, math.ceil(_part(gate.seen, expected)))
-    if tally.decided < need:
-        return f"{tally.decided} of {expected} devices have confirmed or failed; {need} must"
-    if tally.confirmed < _part(gate.success, tally.decided):
-        return f"{tally.confirmed} of {tally.decided} devices confirmed; {gate.success:.3g} of them must"
-    if gate.agreement is not None and tally.compared < gate.compared:
+    good = "are ready" if rollout.held else "confirmed"
+    if decided < need:
+        return f"{decided} of {expected} devices {good if rollout.held else 'have confirmed'} or failed; {need} must"
+    if confirmed < _part(gate.success, decided):
+        return f"{confirmed} of {decided} devices {good}; {gate.success:.3g} of them must"
+    if gate.agreement is not None and tally.compared < gate.compared and not rollout.held:
         return f"{tally.compared} answers were compared with the previous version's; {gate.compared} must be"
     return None
 
@@ -320,6 +381,24 @@ def lacking(rollout: Rollout, tally: Tally) -> str | None:
 def _part(share: float, count: int) -> float:
     """``share`` of ``count`` as people mean it: 55 % of 100 is 55, not the 55.00000000000001 that floats make of it."""
     return round(share * count, 6)
+
+
+def open_ended(rollout: Rollout) -> bool:
+    """Whether its last wave is open and only an operator's word leads on: to the switch, or to the end of what its budget counts."""
+    last = rollout.wave + 1 == len(rollout.waves)
+    return last and (rollout.held or rollout.terms.budget is not None)
+
+
+def waiting(rollout: Rollout, tally: Tally) -> str | None:
+    """What a rollout that runs waits for beside time, in words; ``tally`` is its newest wave's."""
+    missing = lacking(rollout, tally)
+    if missing is not None or not open_ended(rollout):
+        return missing
+    if rollout.held:
+        return (
+            f"{tally.ready} of {tally.admitted} devices are ready; farshore rollout advance {rollout.id} switches all"
+        )
+    return f"its budget counts late devices, too; farshore rollout advance {rollout.id} ends it"
 
 
 def pause(rollout: Rollout, why: str) -> Rollout:
@@ -345,7 +424,8 @@ def resume(rollout: Rollout, now: float) -> Rollout:
 
 
 def open_next(rollout: Rollout, now: float) -> Rollout:
-    """Open the next wave, whatever the gate says; after the last one it is done: nobody may be left for that to see.
+    """Open the next wave, whatever the gate says; after the last one of blue/green switch, else it is done: nobody may be left for
+    that to see.
 
     Raises:
         Conflict: it has ended.
@@ -353,6 +433,8 @@ def open_next(rollout: Rollout, now: float) -> Rollout:
     """
     _check_live(rollout, "running", "paused")
     if rollout.wave + 1 >= len(rollout.waves):
+        if rollout.held:
+            return msgspec.structs.replace(rollout, state="running", held=False, opened=now, good_since=None, reason="")
         return msgspec.structs.replace(rollout, state="done", good_since=None, reason="")
     return msgspec.structs.replace(
         rollout, state="running", wave=rollout.wave + 1, opened=now, good_since=None, reason=""

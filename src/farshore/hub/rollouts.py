@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from sqlalchemy import Connection
 
-from farshore.core.errors import Conflict, NotFound
+from farshore.core import windows
+from farshore.core.errors import Conflict, Invalid, NotFound
 from farshore.core.manifest import check_name
 from farshore.core.wire import ReportedModel
 from farshore.hub import auth, deployments, moments, refs, rollout, selector
 from farshore.hub.database import Database
 from farshore.hub.deployment import Choice
 from farshore.hub.director import Director
-from farshore.hub.records import changes, rollouts
+from farshore.hub.records import changes, ledger, rollouts
 from farshore.hub.records import deployments as deployment_rows
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.rollouts import Entry, Member
-from farshore.hub.rollout import Event, Gate, Rollout, Tally, Wave
+from farshore.hub.rollout import Budget, Event, Foreseen, Gate, Rollout, Tally, Terms, Wave
 
 KEPT = 365 * 86400.0
+NONE: Mapping[str, Foreseen] = MappingProxyType({})
 MAX_NAME = 63
 MOST_ANSWERS = 1_000_000
 """Answers of one device that count in a wave's tally, so that no device outweighs a fleet and sums stay exact."""
@@ -78,7 +81,16 @@ class Rollouts:
             return changes.about(tx, _existing(tx, key).now.id, ("rollout.",), before, limit)
 
     def start(
-        self, key: str, deployment: str, where: str, ref: str, waves: Sequence[Wave], gate: Gate, priority: int
+        self,
+        key: str,
+        deployment: str,
+        where: str,
+        ref: str,
+        waves: Sequence[Wave],
+        gate: Gate,
+        priority: int,
+        terms: Terms = Terms(),
+        activate: tuple[str, ...] | None = None,
     ) -> tuple[Entry, list[Tally]]:
         """Bring a version to the devices of a deployment, wave by wave.
 
@@ -90,9 +102,11 @@ class Rollouts:
             waves: how far it opens, step by step.
             gate: what must be seen before each next step.
             priority: of a new deployment.
+            terms: see there.
+            activate: times of day in which devices may switch to the version, from now on; None leaves what the deployment says.
 
         Raises:
-            Invalid: a name, selector, ref or wave malformed.
+            Invalid: a name, selector, ref, wave or window malformed; or a budget of money where links have several currencies.
             NotFound: no such version.
             Conflict: the name is taken, the deployment names the version already, is of another model, or is being
                 changed by another rollout; or the version's publisher does not stand for it any more.
@@ -101,8 +115,11 @@ class Rollouts:
         waves, now = rollout.check_waves(waves), self._clock()
         selector.parse(where or "*")
         check_name(deployment)
+        for text in activate or ():
+            windows.parse(text)
         with self._director.writing() as tx:
             version, row = refs.resolve(tx, ref), deployment_rows.one(tx, deployment)
+            _check_currency(tx, terms.budget)
             key = check_name(key or _name(tx, deployment, version.number))
             if rollouts.one(tx, key) is not None:
                 raise Conflict(f"there is a rollout {key!r} already: choose another name")
@@ -110,9 +127,7 @@ class Rollouts:
             self._director.settle(tx, version)
             if row is not None:
                 _check_fits(tx, row, version.model, version.digest, where)
-            begun = Rollout(key, waves, gate, "running", 0, now)
-            before = None if row is None else row.version_id
-            serial = rollouts.add(tx, deployment, version.id, before, begun, now)
+            begun, new = Rollout(key, waves, gate, "running", 0, now, terms=terms, held=terms.switch), row is None
             if row is None:
                 row = Deployment(
                     serial=0,
@@ -128,6 +143,9 @@ class Rollouts:
                     version_id=version.id,
                 )
                 deployment_rows.add(tx, row)
+            if activate is not None:
+                deployment_rows.set_activate(tx, deployment, activate)
+            serial = rollouts.add(tx, row, version.id, ref, begun, now, new=new)
             deployment_rows.roll(tx, deployment, ref, version.id, serial, now)
             deployments.changed(tx, "rollout.started", key, now)
         return self.one(key)
@@ -136,9 +154,21 @@ class Rollouts:
         """See :func:`.rollout.pause`."""
         return self._change(key, lambda one, _: rollout.pause(one, why), "paused")
 
-    def resume(self, key: str) -> tuple[Entry, list[Tally]]:
-        """See :func:`.rollout.resume`."""
-        return self._change(key, rollout.resume, "resumed")
+    def resume(self, key: str, budget: Budget | None = None) -> tuple[Entry, list[Tally]]:
+        """See :func:`.rollout.resume`; with another ``budget``, or the one it has.
+
+        Raises:
+            Invalid: a budget of money where links have several currencies.
+
+        """
+        with self._database.reading() as tx:
+            _check_currency(tx, budget)
+
+        def resume(one: Rollout, now: float) -> Rollout:
+            terms = one.terms if budget is None else msgspec.structs.replace(one.terms, budget=budget)
+            return msgspec.structs.replace(rollout.resume(one, now), terms=terms)
+
+        return self._change(key, resume, "resumed")
 
     def advance(self, key: str) -> tuple[Entry, list[Tally]]:
         """See :func:`.rollout.open_next`."""
@@ -190,21 +220,42 @@ def admitted(tx: Connection) -> Callable[[str], Sequence[int]]:
     return count
 
 
-def admit(tx: Connection, device: str, choices: Iterable[Choice], now: float) -> None:
-    """Note that rollouts take a device in."""
+def taken(tx: Connection, key: str) -> tuple[float, float]:
+    """Bytes and money that a rollout's devices moved, and that are foreseen for those under way."""
+    found = rollouts.one(tx, key)
+    sums = [] if found is None else rollouts.tally(tx, found.serial, len(found.now.waves))
+    return sum(one.bytes for one in sums), sum(one.money for one in sums)
+
+
+def exhaust(tx: Connection, key: str, why: str, now: float) -> None:
+    """A rollout stops within its budget, which has no room for the next device."""
+    found = rollouts.one(tx, key)
+    if found is not None and found.now.state == "running":
+        after = rollout.pause(found.now, rollout.OVER + why)
+        _write(tx, found, after, [Event("paused", after.reason)], now)
+
+
+def admit(
+    tx: Connection, device: str, choices: Iterable[Choice], now: float, foreseen: Mapping[str, Foreseen] = NONE
+) -> None:
+    """Note that rollouts take a device in; ``foreseen`` is what that will take, for those with a budget."""
     for choice in choices:
         if choice.wave is None or choice.rule.rollout is None:
             continue
         found = rollouts.one(tx, choice.rule.rollout.id)
         if found is not None and rollouts.member(tx, found.serial, device) is None:
-            rollouts.write_member(tx, Member(found.serial, device, choice.wave, "admitted", {}, now))
-            rollouts.count(tx, found.serial, choice.wave, {"admitted": 1})
+            more = foreseen.get(found.now.id)
+            evidence = {} if more is None else {"bytes": float(more.bytes), "money": more.money}
+            rollouts.write_member(tx, Member(found.serial, device, choice.wave, "admitted", evidence, now))
+            rollouts.count(tx, found.serial, choice.wave, {"admitted": 1, **evidence})
 
 
 def leave(tx: Connection, device: str) -> None:
     """Take a device that is deleted out of what rollouts count: waves do not wait for it, and its place is free."""
     for member, found in rollouts.memberships(tx, device):
+        spent = _spent(tx, device, found, member, over=True)  # what it moved stays moved
         shares = {**_shares(member.state, member.evidence), "admitted": 1}
+        shares |= {name: member.evidence.get(name, 0.0) - value for name, value in spent.items()}
         rollouts.count(tx, found.serial, member.wave, {name: -value for name, value in shares.items()})
 
 
@@ -215,7 +266,8 @@ def hear(tx: Connection, device: str, reported: Mapping[str, ReportedModel], now
         said = reported.get(found.model)
         if said is None:
             continue
-        state, evidence = outcome(said, found.digest), evidence_of(said, found.digest)
+        state = outcome(said, found.digest)
+        evidence = evidence_of(said, found.digest) | _spent(tx, device, found, member, over=state != "admitted")
         if (state, evidence) == (member.state, member.evidence):
             continue
         shares = _shares(state, evidence)
@@ -229,9 +281,9 @@ def hear(tx: Connection, device: str, reported: Mapping[str, ReportedModel], now
 
 
 def outcome(said: ReportedModel, digest: str) -> str:
-    """How far a device is with a version: ``admitted``, ``confirmed`` or ``failed``."""
-    if said.target is not None and said.target.digest == digest and said.target.state == "failed":
-        return "failed"
+    """How far a device is with a version: ``admitted``, ``ready``, ``confirmed`` or ``failed``."""
+    if said.target is not None and said.target.digest == digest and said.target.state in {"failed", "ready"}:
+        return said.target.state
     here = said.current is not None and said.current.digest == digest
     return "confirmed" if here and said.target is None else "admitted"
 
@@ -252,6 +304,14 @@ def evidence_of(said: ReportedModel, digest: str) -> dict[str, float]:
     if trial.memory and trial.memory_before:
         found |= {"memory": min(trial.memory / trial.memory_before, MOST_TIMES), "weighed": 1}
     return found
+
+
+def _spent(tx: Connection, device: str, found: Entry, member: Member, *, over: bool) -> dict[str, float]:
+    """What a member takes of its rollout's budget: what it moved, and until it is ``over`` no less than what was foreseen."""
+    moved = ledger.moved(tx, device, found.now.id)
+    counted = [member.evidence.get(name, 0.0) for name in ("bytes", "money")]
+    sums = moved if over else [max(pair) for pair in zip(moved, counted, strict=True)]
+    return {name: float(value) for name, value in zip(("bytes", "money"), sums, strict=True) if value}
 
 
 def _answers(total: int, some: int) -> tuple[int, int]:
@@ -315,6 +375,14 @@ def _check_fits(tx: Connection, row: Deployment, model: str, digest: str, where:
             f"deployment {row.id} stands between two versions, where rollout {name} was aborted: roll that back, "
             f"or settle it with farshore deployment create {row.id} --model {row.model}@{row.version}"
         )
+
+
+def _check_currency(tx: Connection, budget: Budget | None) -> None:
+    if budget is None or budget.money is None:
+        return
+    currencies = sorted({one.currency for one in ledger.every_link(tx) if one.price})
+    if len(currencies) > 1:
+        raise Invalid(f"links are priced in {', '.join(currencies)}: a budget of money needs one currency; use bytes")
 
 
 def _name(tx: Connection, deployment: str, version: int) -> str:

@@ -111,6 +111,7 @@ def _check_models(manual: dict[str, Any]) -> None:
             documents.convert(entry.get("retry", 0), wire.Retry, what="desired.models: retry")
         manual = deployment.pins(manual)
     wire.desired_models(manual)
+    wire.desired_settings(manual)
 
 
 def _changed(values: dict[str, Any], change: dict[str, Any], limit: int, *, replace: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from farshore.core.wire import ReportedModel
+from farshore.core.wire import ReportedModel, Target
 from farshore.hub import rollout
 from farshore.hub.deployment import Choice, Rule, retries
 from farshore.hub.rollout import Tally
@@ -26,8 +26,9 @@ class Reason(Struct, frozen=True):
 
     Attributes:
         code: for programs: ``running``, ``told``, ``no-deployment``, ``held``, ``not-in-wave``, ``gate``, ``paused``,
-            ``aborted``, ``standing``, ``offline``, ``never-seen``, ``not-told``, ``waiting``, ``downloading``, ``installing``,
-            ``probing``, ``activating``, ``trial``, ``failed``.
+            ``over-budget``, ``counting``, ``aborted``, ``standing``, ``offline``, ``never-seen``, ``not-told``, ``waiting``,
+            ``window``, ``cap``, ``switch``, ``activation``, ``downloading``, ``installing``, ``probing``, ``activating``,
+            ``trial``, ``failed``.
         text: for people, one sentence.
 
     """
@@ -50,6 +51,7 @@ class Case(Struct, frozen=True):
         interval: seconds between two syncs of a device that waits.
         standing: ``accepted``, or why the hub does not listen to it.
         tallies: of the rule's rollout.
+        counting: the rollout has a budget and waits for patches before it knows what the device will take.
 
     """
 
@@ -64,6 +66,7 @@ class Case(Struct, frozen=True):
     interval: float
     standing: str
     tallies: Sequence[Tally]
+    counting: bool = False
 
 
 def chain(case: Case) -> list[Reason]:
@@ -79,7 +82,7 @@ def chain(case: Case) -> list[Reason]:
     wants += f" and runs {case.model}@{current.version}" if current is not None else " and runs none"
     reasons = [Reason("not-told" if target is None else "told", wants)]
     if target is not None and target.version in {0, case.told}:
-        reasons.append(_doing(target.state, target.done, target.size, target.fault.message if target.fault else ""))
+        reasons.append(_doing(case, target))
     return reasons + _silence(case)
 
 
@@ -106,8 +109,13 @@ def _wanted(case: Case) -> list[Reason]:
     wants = Reason("told", f"deployment {case.rule.id} brings {name}@{case.rule.version} by rollout {rolling.id}")
     if rolling.state == "aborted":
         return [wants, Reason("aborted", f"rollout {rolling.id} was aborted: {rolling.reason}")]
+    if rolling.state == "paused" and rolling.reason.startswith(rollout.OVER):
+        return [wants, Reason("over-budget", f"rollout {rolling.id} is {rolling.reason}")]
     if rolling.state == "paused":
         return [wants, Reason("paused", f"rollout {rolling.id} is paused: {rolling.reason}")]
+    if case.counting:
+        text = f"rollout {rolling.id} has a budget, and patches are being built: what {case.device} will fetch is not known yet"
+        return [wants, Reason("counting", text), *_silence(case)]
     newest = rolling.waves[rolling.wave]
     reasons = [
         wants,
@@ -126,11 +134,25 @@ def _wanted(case: Case) -> list[Reason]:
     return reasons + _silence(case)
 
 
-def _doing(state: str, done: int, size: int, fault: str) -> Reason:
+def _doing(case: Case, target: Target) -> Reason:
+    state, fault = target.state, target.fault.message if target.fault else ""
     if state == "failed":
         return Reason("failed", f"it gave it up: {fault}" if fault else "it gave it up")
-    share = f" ({done * 100 // size} %)" if state == "downloading" and size else ""
-    return Reason(state, f"{WORDS.get(state, state)}{share}" + (f": {fault}" if fault else ""))
+    if state == "ready":
+        return _ready(case, target.cause)
+    share = f" ({target.done * 100 // target.size} %)" if state == "downloading" and target.size else ""
+    return Reason(target.cause or state, f"{WORDS.get(state, state)}{share}" + (f": {fault}" if fault else ""))
+
+
+def _ready(case: Case, cause: str) -> Reason:
+    """It is installed and tried out, and does not run yet."""
+    here = f"{case.model}@{case.told} is installed there and tried out"
+    if cause == "activation":
+        times = ", ".join(case.rule.activate) if case.rule is not None else ""
+        return Reason("activation", f"{here}, and is switched to in its window" + (f" {times}" if times else ""))
+    rolling = None if case.rule is None else case.rule.rollout
+    order = f": farshore rollout advance {rolling.id}" if rolling is not None else ""
+    return Reason("switch", f"{here}, and waits for the switch{order}")
 
 
 def _silence(case: Case) -> list[Reason]:

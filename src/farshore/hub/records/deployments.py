@@ -26,6 +26,7 @@ class Deployment(Struct, frozen=True):
         changed: likewise.
         version_id: row of the version.
         rollout: serial of the rollout by which the version reaches devices; None when it holds for all.
+        activate: times of day in which devices may switch to the version; none for always.
 
     """
 
@@ -41,6 +42,7 @@ class Deployment(Struct, frozen=True):
     changed: float
     version_id: int
     rollout: int | None = None
+    activate: tuple[str, ...] = ()
 
 
 def add(tx: Connection, row: Deployment) -> None:
@@ -51,6 +53,11 @@ def add(tx: Connection, row: Deployment) -> None:
 
 def change(tx: Connection, row: Deployment) -> None:
     tx.execute(update(deployments).where(deployments.c.id == row.id).values(**_columns(row)))
+
+
+def set_activate(tx: Connection, key: str, activate: tuple[str, ...]) -> None:
+    """Let a deployment's devices switch to its version at these times of day only."""
+    tx.execute(update(deployments).where(deployments.c.id == key).values(activate=list(activate) or None))
 
 
 def roll(tx: Connection, key: str, ref: str, version_id: int, rollout: int | None, now: float) -> None:
@@ -101,6 +108,7 @@ def _columns(row: Deployment) -> dict[str, Any]:
         "priority": row.priority,
         "changed": row.changed,
         "rollout": row.rollout,
+        "activate": list(row.activate) or None,
     }
 
 
@@ -118,4 +126,5 @@ def _deployment(row: Row[Any]) -> Deployment:
         changed=row.changed,
         version_id=row.version_id,
         rollout=row.rollout,
+        activate=tuple(row.activate or ()),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, select, update
 
 from farshore.hub.records.tables import ledger, links, upsert
 
@@ -23,7 +23,9 @@ class Link(Struct, frozen=True):
         name: as devices name it in their tag ``link``.
         price: of 1 000 000 bytes.
         currency: of the price.
-        rate: bytes a second; 0 if not known.
+        rate: bytes a second that devices may use; 0 if not known.
+        windows: times of day in which devices may move bytes; none for always.
+        day, month: bytes that a device may move in a day and in a month; 0 for any.
 
     """
 
@@ -31,6 +33,16 @@ class Link(Struct, frozen=True):
     price: float = 0.0
     currency: str = ""
     rate: int = 0
+    windows: tuple[str, ...] = ()
+    day: int = 0
+    month: int = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it asks of devices, in the words of their desired section."""
+        asked: dict[str, Any] = {"rate": self.rate, "windows": list(self.windows), "day": self.day, "month": self.month}
+        asked = {name: value for name, value in asked.items() if value}
+        return {"link": self.name, **asked} if asked else {}
 
 
 class Brought(Struct, frozen=True):
@@ -58,19 +70,18 @@ class Moved(Struct, frozen=True):
 
 
 def every_link(tx: Connection) -> list[Link]:
-    return [
-        Link(row.name, row.price, row.currency, row.rate) for row in tx.execute(select(links).order_by(links.c.name))
-    ]
+    return [_link(row) for row in tx.execute(select(links).order_by(links.c.name))]
 
 
 def link(tx: Connection, name: str) -> Link:
     """The link of this name; one without price if there is none."""
     row = tx.execute(select(links).where(links.c.name == name)).first()
-    return Link(name) if row is None else Link(row.name, row.price, row.currency, row.rate)
+    return Link(name) if row is None else _link(row)
 
 
 def put_link(tx: Connection, row: Link) -> None:
-    upsert(tx, links, msgspec.structs.asdict(row))
+    values = msgspec.structs.asdict(row)
+    upsert(tx, links, values | {name: values[name] or None for name in ("windows", "day", "month")})
 
 
 def remove_link(tx: Connection, name: str) -> bool:
@@ -88,6 +99,13 @@ def add(tx: Connection, key: Mapping[str, Any], count: int, money: float, curren
     }
     if not tx.execute(update(ledger).where(*same).values(**changed)).rowcount:
         upsert(tx, ledger, {**key, "bytes": count, "money": money, "currency": currency})
+
+
+def moved(tx: Connection, device: str, rollout: str) -> tuple[int, float]:
+    """Bytes and money that a device moved for a rollout."""
+    chosen = select(func.coalesce(func.sum(ledger.c.bytes), 0), func.coalesce(func.sum(ledger.c.money), 0.0))
+    row = tx.execute(chosen.where(ledger.c.rollout == rollout, ledger.c.device == device)).one()
+    return int(row[0]), float(row[1])
 
 
 def sums(
@@ -131,3 +149,7 @@ def brought(tx: Connection, since: str, until: str, limit: int) -> list[Brought]
 
 def _column(name: str) -> ColumnElement[Any]:
     return func.substr(ledger.c.day, 1, 7).label("month") if name == "month" else ledger.c[name]
+
+
+def _link(row: Row[Any]) -> Link:
+    return Link(row.name, row.price, row.currency, row.rate, tuple(row.windows or ()), row.day or 0, row.month or 0)

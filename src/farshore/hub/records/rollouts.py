@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.tables import deployments, members, models, rollouts, tallies, upsert, versions
-from farshore.hub.rollout import ENDED, Gate, Rollout, Tally, Wave
+from farshore.hub.rollout import ENDED, Gate, Rollout, Tally, Terms, Wave
 
 _TALLY = {field.name: field.type for field in msgspec.structs.fields(Tally)}
 
@@ -26,6 +27,8 @@ class Entry(Struct, frozen=True):
         version_id: its row.
         before, before_digest: number and manifest of the version that the deployment named before; None if it is new.
         before_id: its row.
+        ref: the version as it was asked for.
+        selector: of its deployment when it was started; None if that is not known.
         now: the rollout as it stands.
         created, changed: seconds since the epoch.
 
@@ -40,13 +43,15 @@ class Entry(Struct, frozen=True):
     before: int | None
     before_digest: str | None
     before_id: int | None
+    ref: str
+    selector: str | None
     now: Rollout
     created: float
     changed: float
 
 
 class Member(Struct, frozen=True):
-    """A device in a rollout: ``state`` is ``admitted``, ``confirmed`` or ``failed``; ``evidence`` its share of the tally."""
+    """A device in a rollout: ``state`` is ``admitted``, ``ready``, ``confirmed`` or ``failed``; ``evidence`` its share of the tally."""
 
     rollout: int
     device: str
@@ -75,9 +80,21 @@ _STANDING = rollouts.c.serial.in_(select(deployments.c.rollout).where(deployment
 """A deployment goes by it, still: those that have not ended, and those that were aborted and not settled."""
 
 
-def add(tx: Connection, deployment: str, version_id: int, before_id: int | None, now: Rollout, at: float) -> int:
-    """A new rollout; returns its serial."""
-    values = {"deployment": deployment, "version_id": version_id, "before_id": before_id, "id": now.id, "created": at}
+def add(tx: Connection, row: Deployment, version_id: int, ref: str, now: Rollout, at: float, *, new: bool) -> int:
+    """A new rollout; returns its serial.
+
+    Args:
+        tx: open for writing.
+        row: its deployment as it was before, or as it is made when it is ``new``.
+        version_id: row of the version that it brings.
+        ref: that as it was asked for.
+        now: the rollout.
+        at: seconds since the epoch.
+        new: the deployment is made for it.
+
+    """
+    values = {"deployment": row.id, "version_id": version_id, "before_id": None if new else row.version_id}
+    values |= {"id": now.id, "created": at, "ref": ref, "selector": row.selector}
     made = tx.execute(insert(rollouts).values(**values, **_columns(now, at)).returning(rollouts.c.serial))
     return int(made.scalar_one())
 
@@ -184,6 +201,8 @@ def _columns(now: Rollout, at: float) -> dict[str, Any]:
         "good_since": now.good_since,
         "reason": now.reason,
         "changed": at,
+        "terms": msgspec.to_builtins(now.terms),
+        "held": now.held,
     }
 
 
@@ -197,6 +216,8 @@ def _row(row: Row[Any]) -> Entry:
         opened=row.opened,
         good_since=row.good_since,
         reason=row.reason,
+        terms=msgspec.convert(row.terms or {}, Terms),
+        held=bool(row.held),
     )
     return Entry(
         serial=row.serial,
@@ -208,6 +229,8 @@ def _row(row: Row[Any]) -> Entry:
         before=row.before_number,
         before_digest=row.before_digest,
         before_id=row.before_id,
+        ref=row.ref or f"{row.model}@{row.number}",
+        selector=row.selector,
         now=now,
         created=row.created,
         changed=row.changed,
