@@ -40,13 +40,15 @@ def test_every_setting_can_stand_in_the_environment(tmp_path):
         "FARSHORE_RUNTIMES": "litert", "FARSHORE_QUOTA": "1GB", "FARSHORE_KEEP_FREE": "1MiB", "FARSHORE_RATE": "64kB",
         "FARSHORE_MINIMUM_RATE": "10", "FARSHORE_WINDOWS": "22:00-06:00, 12:00-13:00Z", "FARSHORE_TRIAL": "0",
         "FARSHORE_WAIT": "10", "FARSHORE_POLL": "2.5", "FARSHORE_SLICE": "1", "FARSHORE_PROBE": "60",
-        "FARSHORE_INSECURE_HTTP": "1", "FARSHORE_CERTIFICATE": "/mine.pem",
+        "FARSHORE_INSECURE_HTTP": "1", "FARSHORE_CERTIFICATE": "/mine.pem", "FARSHORE_LINK": "azure",
+        "FARSHORE_CONNECTION": "HostName=h;DeviceId=d;SharedAccessKey=k", "FARSHORE_WEBSOCKETS": "1",
     }  # fmt: skip
     settings = Settings.load(tmp_path, {}, environ)
     assert {f"FARSHORE_{name.upper()}" for name in settings.__struct_fields__ if name != "root"} == set(environ)
     assert settings.ca == Path("/ca.pem")
     assert settings.certificate == Path("/mine.pem")
     assert settings.insecure_http is True
+    assert (settings.link, settings.websockets) == ("azure", True)
     assert settings.runtimes == ("litert",)
     assert settings.keep_free == 1 << 20
     assert settings.rate == 64_000

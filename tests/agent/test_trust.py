@@ -74,6 +74,23 @@ def test_nonces_are_fresh(device):
     assert len({trust.ask() for _ in range(100)}) == 100
 
 
+def test_who_can_ask_nobody_believes_orders_about_everything_but_the_time(repo, tmp_path):
+    clock = VirtualClock(NOW)
+    trust = Trust(tmp_path / "trust", "d", repo.roots[0], clock, asks=False)
+    assert trust.ask() == ""
+    repo.now = NOW + 3 * DAY  # by the clock of whoever signed
+    repo.new_snapshot()
+    told(repo, trust)
+    assert trust.now().timestamp() == NOW + 3 * DAY  # time does not go back before what was signed
+    clock.sleep(9 * DAY)
+    assert trust.now().timestamp() == NOW + 9 * DAY
+    assert trust.stale() is None
+    clock.sleep(2 * DAY)
+    assert "ended" in trust.stale().message or "expired" in trust.stale().message
+    with pytest.raises(Denied, match="older"):
+        told(repo, trust, seq=0)
+
+
 @pytest.mark.parametrize("name", ["root", "timestamp", "snapshot", "targets", "model%2Fdetector", "order"])
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff" * 50])
 def test_a_damaged_file_comes_again(repo, device, tmp_path, name, data):

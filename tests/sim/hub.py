@@ -131,6 +131,10 @@ class SimHub:
             self.turns[request.device] = request.turn + 1
         return RenewReply(self.turns[request.device], 604800)
 
+    def run_out(self) -> None:
+        """Let tickets from now on be good for one object."""
+        self.tickets_last = 1
+
     def expire(self, device: str) -> None:
         """Take no bearer of ``device`` any more."""
         self.credentials = {bearer: one for bearer, one in self.credentials.items() if one != device}

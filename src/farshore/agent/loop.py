@@ -103,6 +103,14 @@ def build(
     return Agent(site, Hands(site, apply), Reporter(settings.folder / "reported.json"), chance)
 
 
+def _link(settings: Settings, who: Identity) -> Link:
+    if settings.link == "azure":
+        from farshore.agent import azure_link  # noqa: PLC0415 - whoever speaks to a hub needs no SDK
+
+        return azure_link.open_link(settings)
+    return RenewingLink(identity.open_link(settings, who), settings, who, device.boot())
+
+
 def _go(agent: Agent, *, once: bool) -> None:
     """Turn after turn. No error ends this: what may pass will pass, and what will not is in the log and in the report."""
     started = False

@@ -33,6 +33,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         root: the device's folder.
         hub: URL of the hub; None for the one it enrolled at.
+        link: ``hub`` for a Farshore hub over HTTP, ``azure`` for an IoT Hub and a store that was published to.
+        connection: connection string of this device or module at an IoT Hub; "" for what IoT Edge tells a module.
+        websockets: reach the IoT Hub over websockets (port 443).
         certificate: PEM file with this device's TLS certificate and its key, for a hub that admits only who has one.
         ca: PEM file with the only authorities to believe; None for the one that the enrolment token named, else the system's.
         insecure_http: speak plain HTTP to the hub also beyond this machine.
@@ -56,6 +59,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ca: Path | None = None
     certificate: Path | None = None
     insecure_http: bool = False
+    link: Literal["hub", "azure"] = "hub"
+    connection: str = ""
+    websockets: bool = False
     serve: Literal["socket", "none"] = "socket"
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
     quota: Bytes | None = None
@@ -149,7 +155,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             values[field.name] = [part.strip() for part in text.split(",") if part.strip()]
         elif field.name in _SIZES:
             values[field.name] = parse_size(text)
-        elif field.name == "insecure_http":
+        elif field.name in ("insecure_http", "websockets"):
             values[field.name] = text.lower() in ("1", "true", "yes")
         elif field.type is not str and _is_number(field.type):
             values[field.name] = _number(field.name, text)

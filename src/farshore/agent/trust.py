@@ -44,6 +44,8 @@ class Trust:
         device: its id.
         root: pinned at enrolment.
         clock: time, perhaps wrong.
+        asks: whether the link carries questions to the director. Where it does not (an order lies in a store), no order proves what time
+            it is: then expiry is asked by the device's clock, which is never before the last order's.
 
     Raises:
         Corrupt, Denied: there is no root to begin with.
@@ -51,8 +53,8 @@ class Trust:
 
     """
 
-    def __init__(self, folder: Path, device: str, root: bytes, clock: Clock) -> None:
-        self._folder, self._device, self._clock = folder, device, clock
+    def __init__(self, folder: Path, device: str, root: bytes, clock: Clock, *, asks: bool = True) -> None:
+        self._folder, self._device, self._clock, self._asks = folder, device, clock, asks
         files.make_folder(folder)
         files.sweep(folder)
         self._stored = _read(folder)
@@ -65,8 +67,8 @@ class Trust:
     # -- the question and its answer -------------------------------------------------------------------------------
 
     def ask(self) -> str:
-        """A fresh nonce for the next sync."""
-        return secrets.token_urlsafe(16)
+        """A fresh nonce for the next sync; "" where nobody answers it."""
+        return secrets.token_urlsafe(16) if self._asks else ""
 
     def held(self) -> dict[str, int]:
         """Versions of what is here, by role."""
@@ -166,7 +168,8 @@ class Trust:
             self._write(_ORDER, data)
             self._kept = order
         self._heard, self._order = data, order
-        self._told = float(order.issued), self._clock.monotonic()
+        if self._asks:
+            self._told = float(order.issued), self._clock.monotonic()
 
     def _is_worth_a_write(self, order: Order) -> bool:
         kept = self._kept

@@ -14,6 +14,7 @@ from farshore.core.errors import FarshoreError, Invalid, Unavailable
 COMMANDS = {
     "agent": "agent:agent",
     "audit": "operator:audit",
+    "azure": "azure:azure",
     "demo": "demo:demo",
     "deployment": "deployment:deployment",
     "device": "device:device",
@@ -110,6 +111,6 @@ def _extra_of(module: str) -> str | None:
     top = module.partition(".")[0]
     hub = {"alembic", "argon2", "granian", "obstore", "sqlalchemy", "starlette"}
     serve = {"httptools", "PIL", "simplejpeg"}
-    if top == "av":
-        return "watch"
+    if top in {"av", "azure"}:
+        return "watch" if top == "av" else "azure"
     return "hub" if top in hub else "onnx,litert" if top in serve | {"onnxruntime", "ai_edge_litert"} else None

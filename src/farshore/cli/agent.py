@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from farshore.cli.logs import log_lines
+from farshore.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from farshore.agent.settings import Settings
 
 
 @click.command()
@@ -26,6 +30,18 @@ from farshore.cli.logs import log_lines
 )
 @click.option("--print-key", is_flag=True, help="Print this device's public key, made if need be, and end.")
 @click.option("--device", help="Id to enrol under.  [default: this host's name]")
+@click.option(
+    "--link",
+    type=click.Choice(["hub", "azure"]),
+    help="A Farshore hub, or an Azure IoT Hub with a store that `farshore azure publish` fills.  [default: hub]",
+)
+@click.option(
+    "--connection",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="File with this device's or module's connection string.  [default: IoT Edge's environment]",
+)
+@click.option("--websockets", is_flag=True, default=None, help="Reach the IoT Hub through port 443.")
 @click.option(
     "--serve", type=click.Choice(["socket", "none"]), help="Whether an inference server runs here.  [default: socket]"
 )
@@ -48,8 +64,8 @@ from farshore.cli.logs import log_lines
 @click.option("--once", is_flag=True, help="Sync, do what can be done now, report, and end.")
 @click.option("--verbose", "-v", is_flag=True, help="Say more.")
 def agent(
-    root: Path, hub: str | None, enrol: str | None, print_key: bool, device: str | None, once: bool, verbose: bool,
-    **given: Any,
+    root: Path, hub: str | None, enrol: str | None, print_key: bool, device: str | None, connection: Path | None,
+    once: bool, verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Keep this device on the versions it should run.
 
@@ -61,6 +77,7 @@ def agent(
     farshore agent --root /var/lib/farshore                      from then on
     farshore agent --root /var/lib/farshore --print-key          for `farshore device announce`
     farshore agent --root /var/lib/farshore --window 22:00-06:00 --rate 64kB
+    farshore agent --root /var/lib/farshore --link azure --connection module.txt --enrol TOKEN
     """
     from farshore.agent import device as machine
     from farshore.agent import identity, loop
@@ -68,13 +85,36 @@ def agent(
 
     log_lines(verbose=verbose)
     given["windows"] = given["windows"] or None
+    given["connection"] = None if connection is None else _connection(connection)
     settings = Settings.load(root, {"hub": hub, **given})
     if print_key:
         click.echo(identity.settle_key(settings).public)
         return
-    if enrol or (hub and device):
+    if settings.link == "azure":
+        _enrol_at_azure(settings, enrol or "")
+    elif enrol or (hub and device):
         identity.enrol(settings, enrol or "", device or _host(), boot=machine.boot())
     loop.run(settings, once=once)
+
+
+def _enrol_at_azure(settings: Settings, token: str) -> None:
+    """Pin the trust root at the first start. The IoT Hub knows the device already, and gives its name."""
+    from msgspec.structs import replace
+
+    from farshore.agent import azure_link, identity
+
+    link = azure_link.open_link(settings)
+    try:
+        identity.enrol(replace(settings, hub=link.hub), token, link.device, link)
+    finally:
+        link.close()
+
+
+def _connection(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}: no connection string can be read from it ({error})") from error
 
 
 def _host() -> str:

@@ -168,6 +168,23 @@ class Hub(Wire):
         with self._open("GET", f"{self._version(ref)}/manifest") as response:
             return self._read(response)
 
+    def blob(self, digest: Digest, sink: BinaryIO) -> None:
+        """Write an object to ``sink``, whatever it is a part of; for whoever may read everything.
+
+        Raises:
+            Corrupt: other bytes came.
+
+        """
+        hasher = digests.Hasher()
+        with self._open("GET", f"/v1/blobs/{digest}") as response:
+            try:
+                for chunk in response.stream(BUFFER, decode_content=False):
+                    hasher.update(chunk)
+                    sink.write(chunk)
+            except HTTPError as error:
+                raise self._away(error) from error
+        digests.check(digest, hasher.digest(), "object")
+
     def pull(self, ref: str, path: str, digest: Digest, sink: BinaryIO, advance: Advance) -> None:
         """Write one file of a version to ``sink``.
 
@@ -202,9 +219,12 @@ class Hub(Wire):
         seconds: int | None = None,
         *,
         approval: bool = False,
+        qr: bool = False,
     ) -> Json:
-        """A one-time token for a device; it is in ``token``, this once. With ``approval`` the device waits for an operator."""
-        asked = {"device": device, "tags": dict(tags or {}), "seconds": seconds, "approval": approval}
+        """A one-time token for a device; it is in ``token``, this once, and in ``command``. With ``approval`` the device waits for an
+        operator; with ``qr`` the command comes as rows of a QR code, too.
+        """
+        asked = {"device": device, "tags": dict(tags or {}), "seconds": seconds, "approval": approval, "qr": qr}
         return self._call("POST", "/v1/enrolments", {key: value for key, value in asked.items() if value})
 
     def enrolments(self) -> list[Json]:
@@ -244,6 +264,10 @@ class Hub(Wire):
     def approve_device(self, device: str) -> Json:
         """Let a device in that waits, is quarantined or revoked."""
         return self._call("POST", f"/v1/devices/{quote(device, safe='')}/approve")
+
+    def quarantine_device(self, device: str, reason: str = "") -> Json:
+        """Keep a device out until it is approved again."""
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/quarantine", {"reason": reason})
 
     def revoke_device(self, device: str, reason: str = "") -> Json:
         """Keep a device out at once."""

@@ -21,7 +21,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
 from farshore.core import digest as digests
 from farshore.core.digest import Digest
-from farshore.core.errors import Invalid, NotFound, Unavailable
+from farshore.core.errors import Invalid, NotFound, TooLarge, Unavailable
 from farshore.store import files
 
 CHUNK = 1 << 18
@@ -74,11 +74,11 @@ class Objects:
         """Whether the store can write addresses that carry their own permission."""
         return isinstance(self._store, AzureStore | GCSStore | S3Store)
 
-    def address(self, digest: Digest, seconds: int) -> str:
+    def address(self, what: Digest | str, seconds: int) -> str:
         """Where anybody may read this one object for a while: a SAS or presigned address. Whether it is there is not asked.
 
         Args:
-            digest: which object.
+            what: an object's digest, or a document's name (:meth:`write`).
             seconds: life of the address.
 
         Raises:
@@ -88,7 +88,8 @@ class Objects:
         if not self.signs:
             raise Invalid("this store cannot sign addresses: use az://, s3:// or gs://")
         try:
-            return str(obstore.sign(self._store, "GET", _key(digest), timedelta(seconds=seconds)))
+            key = _key(Digest(what)) if what.startswith("sha256:") else what
+            return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
         except (BaseError, ValueError, OSError) as error:
             raise Invalid(f"the store signs no addresses with these credentials: {_first_line(error)}") from error
 
@@ -107,6 +108,51 @@ class Objects:
         with _translated(digest):
             obstore.put(self._store, _key(digest), path)
         files.remove(path)
+
+    def put_bytes(self, data: bytes) -> Digest:
+        """Take a few bytes as an object; what is there already is not sent again.
+
+        Raises:
+            Unavailable: as :meth:`put`.
+
+        """
+        digest = digests.of(data)
+        try:
+            self.size(digest)
+        except NotFound:
+            self._write(_key(digest), data)
+        return digest
+
+    def write(self, name: str, data: bytes) -> None:
+        """Keep a document beside the objects, under a name of its own, in place of what stood there.
+
+        Args:
+            name: ``folder/name.json``; not in ``sha256/``.
+            data: all of it.
+
+        Raises:
+            Unavailable: as :meth:`put`.
+
+        """
+        self._write(name, data)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A document that :meth:`write` kept.
+
+        Args:
+            name: its name.
+            limit: bytes that it may have.
+
+        Raises:
+            NotFound, Unavailable: as :meth:`size`.
+            TooLarge: it is longer.
+
+        """
+        with _translated(name):
+            found = obstore.get(self._store, name)
+            if found.meta["size"] > limit:
+                raise TooLarge(f"{name}: {found.meta['size']} bytes; at most {limit} are taken")
+            return bytes(found.bytes())
 
     def size(self, digest: Digest) -> int:
         """Bytes of the object.
@@ -200,6 +246,14 @@ class Objects:
                     if form is not None:
                         yield Digest(f"sha256:{form[1]}"), found["last_modified"].timestamp()
 
+    def _write(self, key: str, data: bytes) -> None:
+        if self._folder is not None:
+            files.make_folder((self._folder / key).parent)
+            files.write_atomic(self._folder / key, data)
+            return
+        with _translated(key):
+            obstore.put(self._store, key, data)
+
     def _publish(self, source: Path, target: Path) -> None:
         files.make_folder(target.parent)
         with files.translated(target):
@@ -228,11 +282,11 @@ def _options(start: int, end: int | None) -> Any:
 
 
 @contextmanager
-def _translated(digest: Digest | None) -> Iterator[None]:
+def _translated(what: Digest | str | None) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, InvalidPathError, FileNotFoundError) as error:
-        raise NotFound(f"no object {digest}") from error
+        raise NotFound(f"no object {what}") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise Unavailable(f"object store refuses access: check its credentials ({_first_line(error)})") from error
     except (BaseError, OSError) as error:

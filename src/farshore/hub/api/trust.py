@@ -6,6 +6,8 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
+from farshore.core import twin
+from farshore.core.dispatch import Published
 from farshore.hub.api import door, words
 from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
@@ -47,7 +49,25 @@ async def draft_role(request: Request) -> Response:
     return door.content(request, body, "application/json")
 
 
+async def show_order(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device = door.segment(request, "device")
+
+    def find() -> Published:
+        desired = twin.wire(hub.fleet.twin(device).desired)
+        return Published(desired, hub.director.news(device, "", {}, desired))
+
+    return door.reply(request, await hub.threads(find))
+
+
 ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/devices/{device}/order",
+        show_order,
+        "What a device should run, signed for it, for where it cannot ask itself",
+        gives=Published,
+    ),
     Endpoint("GET", "/v1/trust", show_trust, "All signed metadata", gives=words.Trust),
     Endpoint("PUT", "/v1/trust", change_trust, "Documents signed offline", takes=words.TrustChange, status=204),
     Endpoint("POST", "/v1/trust/keys", make_keys, "Make the hub's next own keys", status=204),
