@@ -7,10 +7,13 @@ of either it is simply begun again, a few times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from farshore.agent.state import Local, ModelState, Note
 from farshore.agent.trials import MAX_BOOTS, MAX_CRASHES, MIN_ERRORS
+from farshore.core import wire
 from farshore.core.control import Serving, Status
 from farshore.core.digest import Digest
 from farshore.core.wire import Conditions, DesiredModel, Fault
@@ -76,6 +79,37 @@ def verdict(model: str, want: DesiredModel, local: Local) -> Cast | EndShadow | 
     if candidate is None or not casts or not candidate.ready:
         return Cast(model, digest, asked.shadow.share) if asked.shadow is not None else None
     return EndShadow(model, digest, wanted=True) if _enough(asked, candidate) else "watch"
+
+
+def shown(step: EndShadow, local: Local) -> wire.Trial | None:
+    """What a shadow that ends has shown; None if the inference server says nothing of it."""
+    found = local.status(step.model).candidate
+    if found is None or found.digest != step.digest or not found.share:
+        return None
+    return wire.Trial(
+        found.digest, found.requests, found.errors, compared=found.compared, agreed=found.agreed, sketch=found.sketch,
+        unseen=True,
+    )  # fmt: skip
+
+
+def ended(step: EndShadow, note: Note, shown: wire.Trial | None) -> dict[str, Any]:
+    """What is to be noted of a shadow that ends; nothing if nobody meant it any more."""
+    if note.digest != step.digest:
+        return {}
+    said = {"shown": shown or note.shown}
+    if step.fault is not None:
+        return {"failed": step.fault, "probed": False, "attempt": None, "shadow": None, **said}
+    if step.wanted and note.shadow is not None and not note.shadow.over:
+        return {"shadow": replace(note.shadow, over=True), **said}
+    return {}
+
+
+def evidence(note: Note, digest: Digest) -> dict[str, Any]:
+    """What its shadow has shown, for the trial of a version that begins."""
+    found = note.shown
+    if found is None or not found.unseen or found.digest != digest:
+        return {}
+    return {"compared": found.compared, "agreed": found.agreed, "sketch": found.sketch}
 
 
 def _asked(want: DesiredModel) -> Conditions | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from farshore.agent import plan
+from farshore.agent import plan, shadowing
 from farshore.agent.download import Apply, Transfer
 from farshore.agent.journal import Tries
 from farshore.agent.plan import (
@@ -213,14 +213,11 @@ class Hands:
     def _end_shadow(self, step: EndShadow, local: Local) -> None:
         """Note first: what the inference server goes on with after a cut here is found again."""
         site, note = self._site, self._site.journal.note(step.model)
-        shown = _unseen(step, local) if note.digest == step.digest else None
-        if step.fault is not None:
-            log.warning("%s %s: given up: %s", step.model, digests.short(step.digest), step.fault.message)
-            changes: dict[str, Any] = {"failed": step.fault, "probed": False, "attempt": None, "shadow": None}
-            site.journal.write(step.model, shown=shown or note.shown, **changes)
-        elif step.wanted and note.shadow is not None and not note.shadow.over:
-            site.journal.write(step.model, shadow=replace(note.shadow, over=True), shown=shown or note.shown)
-            log.info("%s %s: its shadow is over", step.model, digests.short(step.digest))
+        changes = shadowing.ended(step, note, shadowing.shown(step, local))
+        if changes:
+            site.journal.write(step.model, **changes)
+            verdict = "its shadow is over" if step.fault is None else f"given up: {step.fault.message}"
+            log.info("%s %s: %s", step.model, digests.short(step.digest), verdict)
         if step.wanted:
             site.runtime.shadow(step.model, step.digest, 0.0)
         else:
@@ -229,12 +226,12 @@ class Hands:
     def _activate(self, step: Activate, local: Local) -> None:
         """Note, link, switch: in this order, so that the inference server, whenever it starts, serves what was meant."""
         site = self._site
-        trial, seen = site.journal.note(step.model).trial, site.journal.note(step.model).shown
+        trial = site.journal.note(step.model).trial
         if trial is None or trial.digest != step.digest or trial.fault is not None:
             before = local.status(step.model).serving
             known = before is not None and before.digest == step.back
-            unseen = seen if seen is not None and seen.unseen and seen.digest == step.digest else None
-            trial = Trial(step.digest, step.back, **_measures(before if known else None), **_compared(unseen))
+            compared = shadowing.evidence(site.journal.note(step.model), step.digest)
+            trial = Trial(step.digest, step.back, **_measures(before if known else None), **compared)
             site.journal.write(step.model, trial=trial)
         self._begin(step, strike=True)
         site.slots.activate(step.model, step.digest)
@@ -342,22 +339,6 @@ class Hands:
 def _measures(before: Serving | None) -> dict[str, Any]:
     """What a trial's version is measured by: how the one before it did."""
     return {} if before is None else {"latency": before.latency, "memory": before.memory}
-
-
-def _unseen(step: EndShadow, local: Local) -> wire.Trial | None:
-    """What the shadow that ends has shown."""
-    found = local.status(step.model).candidate
-    if found is None or found.digest != step.digest or not found.share:
-        return None
-    return wire.Trial(
-        found.digest, found.requests, found.errors, compared=found.compared, agreed=found.agreed, sketch=found.sketch,
-        unseen=True,
-    )  # fmt: skip
-
-
-def _compared(shown: wire.Trial | None) -> dict[str, Any]:
-    """What a shadow has shown, for the trial that follows it."""
-    return {} if shown is None else {"compared": shown.compared, "agreed": shown.agreed, "sketch": shown.sketch}
 
 
 def _shown(note: Note, local: Local, model: str) -> wire.Trial | None:

@@ -10,29 +10,31 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from farshore.agent import limits, plan, report
+from farshore.agent import limits, plan, report, shadowing
 from farshore.agent.journal import Journal
 from farshore.agent.report import Reporter
-from farshore.agent.state import Device, Local, ModelState, Notes, Trial, Version
+from farshore.agent.shadowing import Cast, EndShadow
+from farshore.agent.state import Device, Local, ModelState, Notes, Shadow, Trial, Version
 from farshore.core import wire
 from farshore.core.control import ModelStatus, Serving, Status
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Unavailable
 from farshore.core.manifest import Manifest, choose_variant
+from farshore.core.sketch import Counts
 from farshore.core.wire import Fault, SyncReply, SyncRequest
 
 RUNTIMES = ("onnxruntime",)
 MEMORY, MACHINE = 4 << 30, "aarch64"
-INSTALL, PROBE, SWITCH = 0.5, 4.0, 0.2
+INSTALL, PROBE, CAST, SWITCH = 0.5, 4.0, 0.1, 0.2
 REQUESTS = 2.0
 """Requests a second that a device's camera asks."""
 LATENCY = 0.05
 POLL = 60.0
 """Seconds between syncs of a device with nothing to say."""
 
+CLASSES = ("ship", "buoy", "sailboat")
+"""What its camera sees, each as often as the others."""
 _NOWHERE = Path("nowhere")
-COMPARED = 0.1
-"""Share of requests in a trial whose answer is compared with the previous version's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Behaviour:
         crashes: deaths of its worker a minute.
         errors: share of requests that it answers with an error.
         agreement: share of answers that are the same as the previous version's.
+        seen: share of what it finds, that it takes for the first of :data:`CLASSES` whatever it is.
+        surer: by how much its confidences lie above the previous version's.
         latency: times the usual.
 
     """
@@ -52,6 +56,8 @@ class Behaviour:
     crashes: float = 0.0
     errors: float = 0.0
     agreement: float = 0.98
+    seen: float = 0.0
+    surer: float = 0.0
     latency: float = 1.0
 
 
@@ -90,6 +96,19 @@ class _Reports(Reporter):
 
 
 @dataclass(slots=True)
+class _Shadow:
+    """A candidate beside what answers: a share of the requests since, and what came of them so far."""
+
+    digest: Digest
+    share: float = 0.0
+    since: float = 0.0
+    asked: int = 0
+    errors: int = 0
+    agreed: int = 0
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(slots=True)
 class Simulated:
     """A device.
 
@@ -122,7 +141,7 @@ class Simulated:
     begun: dict[Digest, int] = field(default_factory=dict)
     states: dict[str, ModelState] = field(default_factory=dict)
     serving: dict[str, tuple[Digest, float]] = field(default_factory=dict)
-    shadows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    candidates: dict[str, _Shadow] = field(default_factory=dict)
     manifests: dict[Digest, Manifest] = field(default_factory=dict)
     history: list[tuple[str, int]] = field(default_factory=list)
     synced: float = -1e9
@@ -158,6 +177,7 @@ class Simulated:
         """The machine starts anew: trials count that, and what is current is loaded."""
         self.notes.started(f"boot at {now}")
         self.serving = {model: (digest, now) for model, (digest, _) in self.serving.items()}
+        self.candidates.clear()
 
     def _sync(self, section: dict[str, Any], change: dict[str, Any] | None, now: float) -> None:
         if change is not None:
@@ -176,7 +196,10 @@ class Simulated:
         desired, names = self.notes.desired() or {}, set()
         names |= {*self.states, *desired, *self.notes.notes.models}
         models = {name: self._state(name, desired.get(name)) for name in names}
-        status = Status(RUNTIMES, {model: ModelStatus(self._serving(model, now)) for model in self.serving})
+        held = {*self.serving, *self.candidates}
+        status = Status(
+            RUNTIMES, {model: ModelStatus(self._serving(model, now), self._candidate(model, now)) for model in held}
+        )
         facts = Device(MEMORY, MACHINE, None, 0, self.trial)
         shut = limits.shut([], self.notes.settings(), self.notes.notes.spent, now + self.skew, 0)
         return Local(
@@ -197,25 +220,48 @@ class Simulated:
         files = {} if variant is None else {one: file.size for one, file in manifest.needed(variant).items()}
         return Version(manifest.version, digest, None if variant is None else variant.name, files)
 
-    def _serving(self, model: str, now: float) -> Serving:
+    def _serving(self, model: str, now: float) -> Serving | None:
+        if model not in self.serving:
+            return None
         digest, since = self.serving[model]
         does, seconds = self.behaviour(digest), max(now - since, 0.0)
         requests = int(seconds * REQUESTS)
         version = self.states[model].installed[digest].number
         crashes = int(does.crashes * seconds / 60)
-        on_trial = self.notes.note(model).trial
-        compared, agreed = (0, 0) if on_trial is None else self._compared(digest, requests)
         return Serving(
-            digest, version, requests, int(requests * does.errors), crashes, seconds,
-            latency=LATENCY * does.latency, compared=compared, agreed=agreed,
+            digest, version, requests, int(requests * does.errors), crashes, seconds, latency=LATENCY * does.latency
+        )
+
+    def _candidate(self, model: str, now: float) -> Serving | None:
+        """What the inference server says of a candidate; what it was asked in the shadow it was asked one by one."""
+        shadow = self.candidates.get(model)
+        if shadow is None:
+            return None
+        does, seconds = self.behaviour(shadow.digest), max(now - shadow.since, 0.0)
+        while shadow.share and shadow.asked < int(seconds * REQUESTS * shadow.share):
+            self._compare(shadow, does)
+        return Serving(
+            shadow.digest, self.manifests[shadow.digest].version, shadow.asked, shadow.errors,
+            int(does.crashes * seconds / 60) if shadow.share else 0, seconds if shadow.share else 0.0,
+            compared=shadow.asked - shadow.errors, agreed=shadow.agreed, share=shadow.share, sketch=shadow.counts.told(),
         )  # fmt: skip
+
+    def _compare(self, shadow: _Shadow, does: Behaviour) -> None:
+        shadow.asked += 1
+        if self.chance.random() < does.errors:
+            shadow.errors += 1
+            return
+        shadow.agreed += self.chance.random() < does.agreement
+        score, thing = self.chance.uniform(0.3, 1.0), self.chance.choice(CLASSES)
+        taken = CLASSES[0] if self.chance.random() < does.seen else thing
+        shadow.counts.add([(thing, score)], [(taken, min(score + does.surer, 1.0))])
 
     def _act(self, step: plan.Step, local: Local, now: float) -> float:
         """Do a step; returns the seconds that it takes."""
         try:
             return self._do(step, local, now)
         except FarshoreError as error:
-            if not isinstance(step, plan.CollectGarbage | plan.Confirm | plan.Drop):
+            if not isinstance(step, plan.CollectGarbage | plan.Confirm | plan.Drop | plan.Park | EndShadow):
                 self.notes.end(step.model, Fault(error.code, error.message), strike=False)
             return 1.0
 
@@ -231,6 +277,10 @@ class Simulated:
                 return self._probe(step, now)
             case plan.Park():
                 return 0.1  # nothing stands warm here
+            case Cast():
+                return self._cast(step, now)
+            case EndShadow():
+                return self._end_shadow(step, local)
             case plan.Activate():
                 return self._activate(step, local, now)
             case plan.Confirm():
@@ -275,18 +325,42 @@ class Simulated:
     def _probe(self, step: plan.Probe, now: float) -> float:
         self._begin(step, now, strike=True)
         if self.behaviour(step.digest).fit:
+            self.candidates[step.model] = _Shadow(step.digest)
             self.notes.write(step.model, attempt=None, probed=True)
         else:
             fault = Fault("invalid", "an acceptance case was missed")
             self.notes.write(step.model, attempt=None, failed=fault)
         return PROBE
 
+    def _cast(self, step: Cast, now: float) -> float:
+        shadow = self.notes.note(step.model).shadow
+        begun = Shadow() if shadow is None else replace(shadow, begun=shadow.begun + 1)
+        self.notes.write(step.model, shadow=begun)
+        self._begin(step, now, strike=True)
+        self.candidates[step.model] = _Shadow(step.digest, step.share, now)
+        self.notes.write(step.model, attempt=None)
+        return CAST
+
+    def _end_shadow(self, step: EndShadow, local: Local) -> float:
+        note = self.notes.note(step.model)
+        changes = shadowing.ended(step, note, shadowing.shown(step, local))
+        if changes:
+            self.notes.write(step.model, **changes)
+        if step.wanted:
+            self.candidates[step.model].share = 0.0
+        else:
+            self.candidates.pop(step.model, None)
+        return 0.1
+
     def _activate(self, step: plan.Activate, local: Local, now: float) -> float:
         before = local.status(step.model).serving
-        trial = Trial(step.digest, step.back, latency=0.0 if before is None else before.latency)
+        latency = 0.0 if before is None else before.latency
+        compared = shadowing.evidence(self.notes.note(step.model), step.digest)
+        trial = Trial(step.digest, step.back, latency=latency, **compared)
         self.notes.write(step.model, trial=trial)
         self._begin(step, now, strike=True)
         self._point(step.model, step.digest, now)
+        self.candidates.pop(step.model, None)
         self.notes.write(step.model, attempt=None, trial=replace(trial, switched=True, gap=SWITCH))
         return SWITCH
 
@@ -315,6 +389,7 @@ class Simulated:
     def _drop(self, step: plan.Drop) -> float:
         self.states.pop(step.model, None)
         self.serving.pop(step.model, None)
+        self.candidates.pop(step.model, None)
         self.notes.forget(step.model)
         return 0.1
 
@@ -334,14 +409,6 @@ class Simulated:
             self.states[model] = _with(state, current=digest, previous=state.current)
             self.history.append((model, state.installed[digest].number))
         self.serving[model] = (digest, now)
-
-    def _compared(self, digest: Digest, requests: int) -> tuple[int, int]:
-        """Answers compared with the previous version's so far, and how many of them were the same."""
-        compared, agreed = self.shadows.get(digest, (0, 0))
-        for _ in range(int(requests * COMPARED) - compared):
-            compared, agreed = compared + 1, agreed + (self.chance.random() < self.behaviour(digest).agreement)
-        self.shadows[digest] = compared, agreed
-        return compared, agreed
 
 
 def _with(state: ModelState, **changes: Any) -> ModelState:
