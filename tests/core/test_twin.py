@@ -153,3 +153,22 @@ def test_model_names_survive_as_keys(name):
     key = twin.key_of(name)
     twin.check({key: 1}, nulls=False)
     assert twin.name_of(key) == name
+
+
+def test_what_was_written_since_is_told_also_when_it_says_the_same():
+    section = twin.patch(
+        twin.empty("t0", versioned=True), {"a": 1, "b": {"c": 1, "d": 2}, "e": [1]}, "t0", limit=999, versioned=True
+    )
+    known = section.values
+    section = twin.patch(section, {"a": 1, "b": {"c": 1}}, "t0", limit=999, versioned=True)
+    assert twin.since(section, 2) == {"a": 1, "b": {"c": 1}}
+    assert twin.since(section, 3) == {}
+    assert twin.since(section, 1) == {"a": 1, "b": {"c": 1, "d": 2}, "e": [1]}
+    section = twin.patch(section, {"a": None, "b": {"d": None}, "e": {}}, "t0", limit=999, versioned=True)
+    assert twin.since(section, 3, known) == {"a": None, "b": {"d": None}, "e": {}}
+
+
+def test_a_replaced_section_is_told_with_what_is_gone():
+    section = twin.patch(twin.empty("t0", versioned=True), {"a": 1, "b": 1}, "t0", limit=999, versioned=True)
+    replaced = twin.replace(section, {"a": 1, "c": 100}, "t0", limit=999, versioned=True)
+    assert twin.since(replaced, section.version, section.values) == {"a": 1, "b": None, "c": 100}

@@ -34,6 +34,13 @@ from farshore.cli.logs import log_lines
 @click.option("--certificate", help="TLS certificate chain, PEM.  [default: the hub makes its own beyond loopback]")
 @click.option("--certificate-key", help="Its private key, PEM.")
 @click.option(
+    "--iothub-port", type=int, metavar="PORT", help="Speak IoT Hub's MQTT to its SDKs here; they know port 8883 alone."
+)
+@click.option("--iothub-websocket-port", type=int, metavar="PORT", help="The same over websockets.")
+@click.option(
+    "--iothub-client-ca", metavar="FILE", help="Authorities, PEM, whose certificates prove IoT Hub's X.509 devices."
+)
+@click.option(
     "--new-admin", is_flag=True, default=None, help="Print a setup link for the admin: for who lost every password."
 )
 @click.option("--insecure-http", is_flag=True, default=None, help="Plain HTTP also beyond this machine.")
@@ -58,6 +65,7 @@ def hub(signed_by: tuple[Path, ...], names: tuple[str, ...], **given: Any) -> No
     farshore hub --data /srv/farshore --host 0.0.0.0 --certificate hub.pem --certificate-key hub.key
     farshore hub --data /srv/farshore --store s3://models/farshore
     farshore hub --data /srv/farshore --store az://models --direct
+    farshore hub --data /srv/farshore --host 0.0.0.0 --name hub.example --iothub-port 8883
     farshore hub --data /srv/farshore --signed-by lab.pem --require-signature
     farshore hub --host 0.0.0.0 --oidc-issuer https://id.example --oidc-client-id farshore
 

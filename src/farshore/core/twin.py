@@ -160,6 +160,20 @@ def check_size(values: Object, limit: int) -> None:
         raise TooLarge(f"twin section would be {total} bytes; at most {limit} are allowed")
 
 
+def since(section: Section, version: int, before: Object | None = None) -> Object:
+    """What to tell whoever knows the section as it was at an earlier ``$version``: a merge patch with all that was written
+    since, whether it differs or not, as IoT Hub's notifications have it.
+
+    Args:
+        section: of a twin with ``$lastUpdatedVersion`` in its metadata (desired).
+        version: the one known.
+        before: the values at that version; without them what was deleted since is not told.
+
+    """
+    written = _written(section.values, section.metadata, version)
+    return written if before is None else _both(written, difference(before, section.values))
+
+
 def key_of(name: str) -> str:
     """A model's name as a twin key, which may not hold a dot: ``a.b`` → ``a%2Eb``."""
     return name.replace(".", "%2E")
@@ -214,6 +228,26 @@ def _merge_metadata(metadata: Object, change: Object, values: Object, stamp: Obj
         else:
             result[key] = dict(stamp)
     return result
+
+
+def _written(values: Object, metadata: Object, version: int) -> Object:
+    """The parts of ``values`` that were written after ``version``."""
+    found: Object = {}
+    for key, value in values.items():
+        known = metadata.get(key)
+        if not isinstance(known, dict) or known.get("$lastUpdatedVersion", 0) <= version:
+            continue
+        found[key] = _written(value, known, version) if isinstance(value, dict) else value
+    return found
+
+
+def _both(left: Object, right: Object) -> Object:
+    """Two merge patches in one; where they contradict each other the second holds."""
+    found = dict(left)
+    for key, value in right.items():
+        inner = found.get(key)
+        found[key] = _both(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found
 
 
 def _stamp(now: str, version: int | None) -> Object:

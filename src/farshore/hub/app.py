@@ -29,6 +29,7 @@ from farshore.hub import acting, moments, studio
 from farshore.hub.api import access, device, door, events, fleet, models, oidc, operators, pages, rollouts, trust
 from farshore.hub.api.door import Door, Endpoint
 from farshore.hub.hub import ADMIN, Hub
+from farshore.hub.iothub import door as iothub
 from farshore.hub.settings import Settings
 from farshore.tls import peer
 
@@ -215,14 +216,15 @@ def _with_descriptors(settings: Settings) -> Settings:
 
 def _check_address(settings: Settings) -> None:
     """Fail with one clear line before anything is opened; the server would fail later, in a thread of its own."""
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(found[0][4])
-    except OSError as error:
-        reason = error.strerror or error
-        raise Unavailable(f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another") from error
+    for port in filter(None, (settings.port, settings.iothub_port, settings.iothub_websocket_port)):
+        try:
+            found = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)
+            with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(found[0][4])
+        except OSError as error:
+            reason = error.strerror or error
+            raise Unavailable(f"cannot listen on {settings.host}:{port}: {reason}; choose another") from error
 
 
 def _route(one: Endpoint) -> Route:
@@ -255,10 +257,13 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     work = [
         asyncio.create_task(_now_and_then(hub, tick, TICK_SECONDS)),
         asyncio.create_task(_now_and_then(hub, hub.fleet.flush_seen, hub.settings.seen_seconds)),
+        asyncio.create_task(_now_and_then(hub, hub.connected.flush, hub.settings.seen_seconds)),
         asyncio.create_task(_now_and_then(hub, hub.tidy, TIDY_SECONDS)),
     ]
     try:
-        yield
+        async with iothub.opened(hub):
+            yield
+            hub.bells.close()
     finally:
         hub.bells.close()
         for task in work:

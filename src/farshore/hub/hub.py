@@ -23,6 +23,7 @@ from farshore.hub.bells import Bells
 from farshore.hub.builds import Builds
 from farshore.hub.census import Census
 from farshore.hub.challenges import Challenges
+from farshore.hub.connected import Connected
 from farshore.hub.database import Database
 from farshore.hub.deployments import Deployments
 from farshore.hub.director import Director
@@ -34,7 +35,7 @@ from farshore.hub.ledger import Ledger
 from farshore.hub.operators import Operators
 from farshore.hub.plans import Plans
 from farshore.hub.provenance import Provenance
-from farshore.hub.records import changes
+from farshore.hub.records import changes, messages
 from farshore.hub.registry import Registry
 from farshore.hub.rollouts import Rollouts
 from farshore.hub.savings import Savings
@@ -113,6 +114,7 @@ class Hub:
             os.close(self._lock)
             raise
         self.bells = Bells(settings.held)
+        self.connected = Connected(self.database, clock)
         self._limiter: CapacityLimiter | None = None
         self._long_limiter: CapacityLimiter | None = None
         self._swept = 0.0
@@ -165,6 +167,7 @@ class Hub:
         with self.database.writing() as tx:
             self.enrolments.forget(tx, self.clock() - ENROLMENTS_KEPT)
             changes.prune(tx, CHANGES_KEPT)
+            messages.forget_expired(tx, self.clock())
             self.rollouts.forget(tx, self.clock())
 
     def close(self) -> None:
@@ -175,6 +178,7 @@ class Hub:
         try:
             self.builds.close()
             self.fleet.flush_seen()
+            self.connected.flush()
         finally:
             self.database.close()
             os.close(self._lock)

@@ -33,6 +33,9 @@ class Settings:
         certificate: TLS certificate chain (PEM); empty for one of the hub's own authority, or plain HTTP on loopback.
         certificate_key: its private key (PEM).
         client_ca: PEM file with authorities: only who has a certificate by one of them reaches the hub at all; empty for all.
+        iothub_port: TCP port for clients that speak IoT Hub's MQTT (8883 is what their SDKs know); 0 for none.
+        iothub_websocket_port: the same over websockets; 0 for none.
+        iothub_client_ca: PEM file with authorities whose certificates prove devices that have no symmetric key.
         new_admin: print a setup link for the admin at the start, also when there are operators: for who lost every password.
         insecure_http: speak plain HTTP also beyond this machine.
         ticket_seconds: life of a download ticket.
@@ -69,6 +72,9 @@ class Settings:
     certificate: str = ""
     certificate_key: str = ""
     client_ca: str = ""
+    iothub_port: int = 0
+    iothub_websocket_port: int = 0
+    iothub_client_ca: str = ""
     insecure_http: bool = False
     new_admin: bool = False
     ticket_seconds: int = 600
@@ -95,6 +101,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.port < 1 << 16:
             raise Invalid(f"port {self.port}: use a number from 1 to 65535")
+        for name in ("iothub_port", "iothub_websocket_port"):
+            if not 0 <= getattr(self, name) < 1 << 16:
+                raise Invalid(f"{name} {getattr(self, name)}: use a number from 1 to 65535, or 0 for none")
+        if (self.iothub_websocket_port or self.iothub_client_ca) and not self.iothub_port:
+            raise Invalid("iothub_port is needed too: 8883 is what IoT Hub's clients know")
         if bool(self.certificate) != bool(self.certificate_key):
             raise Invalid("TLS needs both: certificate and certificate_key")
         if self.client_ca and not (self.certificate or self.own_authority):
@@ -150,6 +161,12 @@ class Settings:
         own = [socket.gethostname(), *_addresses(), "localhost", "127.0.0.1", "::1"] if everywhere else [self.host]
         found = (public, *(name.strip() for name in self.names.split(",")), *own)
         return tuple(dict.fromkeys(name for name in found if name))
+
+    @property
+    def iothub_names(self) -> tuple[str, ...]:
+        """Every name by which IoT Hub's clients may know this hub, and tokens for it be made."""
+        own = ("localhost", "127.0.0.1", "::1") if peer.is_loopback(self.host) else ()
+        return tuple(dict.fromkeys((*self.reached_by, *own)))
 
     @property
     def url(self) -> str:

@@ -140,4 +140,4 @@ def _received(row: Any) -> Received:
 
 def _waiting(row: Any) -> Waiting:
     names = ("serial", "device", "module", "input", "packet", "sent", "at", "expires", "properties")
-    return Waiting(*(getattr(row, name) for name in names), bytes(row.body))
+    return Waiting(**{name: getattr(row, name) for name in names}, body=bytes(row.body))
