@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from farshore.core import manifest as manifests
+from farshore.core.digest import Digest
 from farshore.core.errors import NotFound
 from farshore.core.manifest import Manifest
 from farshore.hub.database import Database
@@ -65,11 +67,11 @@ class Savings:
         ]
 
     def _whole(self, version: Version | None) -> int:
-        return 0 if version is None else self._smallest(version.digest, version)
+        return 0 if version is None else self._smallest(version.digest)
 
-    def _weigh(self, _digest: str, version: Version) -> int:
+    def _weigh(self, digest: str) -> int:
         try:
-            manifest = self._registry.manifest(version)
+            manifest = manifests.decode(self._registry.payload(Digest(digest)))
         except NotFound:
             return 0
         return weight(manifest)
