@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from farshore.core import twin, wire
 from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Denied, Invalid, NotFound, TooLarge, Unauthenticated
-from farshore.hub import auth, deployment, ledger, moments, rollouts, selector, standing, timeline, twins, why
+from farshore.hub import auth, deployment, holdings, ledger, moments, rollouts, selector, standing, timeline, twins, why
 from farshore.hub.database import Database
 from farshore.hub.director import Director
 from farshore.hub.records import changes, devices, models
@@ -30,7 +30,6 @@ from farshore.hub.why import Reason
 
 log = logging.getLogger(__name__)
 PAGE = 500
-REPORTED = (devices.CURRENT, devices.PREVIOUS, devices.TARGET)
 
 
 class Stale(Conflict):
@@ -289,10 +288,11 @@ class Fleet:
             if desired is not None:
                 desired = twins.by_hand(row, desired, self.resolution.wanted(tx, row).values)
                 changed = twins.with_desired(changed, desired, moments.text(now), replace=replace)
-                self._check_known(tx, row.manual, changed.manual)
+                if not module:
+                    self._check_known(tx, row.manual, changed.manual)
             changed = self._settled(tx, changed, now, told=row.desired.version)
             changed = msgspec.structs.replace(changed, version=row.version + 1)
-            _index(tx, changed)
+            holdings.note_wanted(tx, changed)
             devices.write_twin(tx, changed)
             before, after = ([one.tags, one.manual] for one in (row, changed))
             detail = _ordered(row, changed)
@@ -394,7 +394,7 @@ class Fleet:
                 changed = msgspec.structs.replace(changed, desired=section)
             if changed.desired != row.desired:
                 changed = msgspec.structs.replace(changed, version=row.version + 1)
-                _index(tx, changed)
+                holdings.note_wanted(tx, changed)
                 changes.add(tx, "twin.desired", _subject(row), now, detail=_ordered(row, changed))
             if changed != row:
                 devices.write_twin(tx, changed)
@@ -449,14 +449,8 @@ class Fleet:
         section = twin.patch(row.reported, report, moments.text(now), limit=twin.MAX_REPORTED)
         if not twin.difference(row.reported.values, section.values):
             return row, False  # said before: a repeated report costs no write
-        held: dict[tuple[str, str], str] = {}
-        said = wire.reported_models(section.values)
-        for model, state in said.items():
-            for role, found in zip(REPORTED, (state.current, state.previous, state.target), strict=True):
-                if found is not None:
-                    held[model, role] = found.digest
-        devices.hold(tx, row.device, REPORTED, held, row.module)
-        held_before = wire.reported_models(row.reported.values)
+        said = holdings.note_reported(tx, row, section.values)
+        held_before = {} if row.module else wire.reported_models(row.reported.values)
         changes.add(tx, "twin.reported", _subject(row), now, detail=timeline.said(held_before, said))
         if row.module:  # rollouts and their books are about devices
             return msgspec.structs.replace(row, reported=section), False
@@ -465,16 +459,9 @@ class Fleet:
         return msgspec.structs.replace(row, reported=section), moved
 
 
-def _index(tx: Connection, row: Twin) -> None:
-    """Note which versions ``row`` wants, for tickets and for refusing to delete them."""
-    held = {(model, devices.DESIRED): one.digest for model, one in wire.desired_models(row.desired.values).items()}
-    held |= {
-        (model, devices.PINNED): one.digest for model, one in wire.desired_models(deployment.pins(row.manual)).items()
-    }
-    devices.hold(tx, row.device, (devices.DESIRED, devices.PINNED), held, row.module)
-
-
 def _ordered(before: Twin, after: Twin) -> str:
+    if after.module:
+        return ""
     return timeline.told(*(wire.desired_models(one.desired.values) for one in (before, after)))
 
 

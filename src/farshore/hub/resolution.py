@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from farshore.core import twin
-from farshore.hub import deployment, layering, rollouts, selector
+from farshore.hub import configuration, configured, deployment, layering, rollouts, selector
+from farshore.hub.configuration import Given
 from farshore.hub.deployment import Choice, Rule
 from farshore.hub.layering import Layer
-from farshore.hub.records import deployments, layers, ledger
+from farshore.hub.records import configurations, deployments, layers, ledger
 from farshore.hub.records import rollouts as rollout_rows
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.devices import Twin
 from farshore.hub.rollout import Foreseen
-
 
 Foresee = Callable[[Twin, str], Foreseen]
 """What bringing the version with this manifest to a device will take."""
@@ -53,6 +53,7 @@ class _Compiled:
 
     count: int
     rules: list[Rule] = field(default_factory=list)
+    configurations: list[configuration.Rule] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     links: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -77,9 +78,11 @@ class Resolution:
             row: a device's twin, or a module's.
 
         """
-        if row.module:
-            return Wanted(deployment.effective(row.manual, {}))
         known = self._known(tx, row)
+        base = configured.given(tx, known.configurations, row).values
+        manual = twin.merge(base, row.manual) if base else row.manual
+        if row.module:
+            return Wanted(manual)
         named = row.desired.values.get("models", {})
         told = {twin.name_of(key): one for key, one in named.items()}
         found = Wanted({})
@@ -92,8 +95,12 @@ class Resolution:
         )
         given = layering.settled(known.links, known.layers, row.device, row.tags, row.reported.values)
         found.won.update(won)
-        found.values.update(deployment.effective(row.manual, won, given))
+        found.values.update(deployment.effective(manual, won, given))
         return found
+
+    def given(self, tx: Connection, row: Twin) -> Given:
+        """What configurations alone make of a twin, and which of them are meant for it."""
+        return configured.given(tx, self._known(tx, row).configurations, row)
 
     def ready(self, row: Twin) -> bool:
         """Whether all is compiled that ``row`` needs: asking for it takes no time, then, save where a budget is counted."""
@@ -109,9 +116,11 @@ class Resolution:
     def _known(self, tx: Connection, row: Twin) -> _Compiled:
         known = self._compiled
         if known.count != row.rules:
+            classic = {key for key, manner in configurations.manners(tx).items() if manner.classic}
             known = _Compiled(
                 row.rules,
-                [compiled(tx, one) for one in deployments.every(tx)],
+                [compiled(tx, one) for one in deployments.every(tx) if one.id not in classic],
+                configured.compiled(tx),
                 [Layer(one.id, selector.parse(one.selector), one.priority, one.settings) for one in layers.every(tx)],
                 {one.name: one.settings for one in ledger.every_link(tx)},
             )

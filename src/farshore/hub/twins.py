@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from farshore.core import documents, twin, wire
-from farshore.hub import deployment, moments
+from farshore.hub import configuration, deployment, moments
 from farshore.hub.records.devices import Twin
 
 
@@ -69,15 +69,16 @@ def with_desired(row: Twin, change: dict[str, Any], now: str, *, replace: bool) 
 
     """
     manual = _changed(row.manual, change, twin.MAX_DESIRED, replace=replace)
-    _check_models(manual)
+    if not row.module:
+        _check_models(manual)
     alter = twin.replace if replace else twin.patch
     desired = alter(row.desired, change, now, limit=twin.MAX_DESIRED, versioned=True)
     return msgspec.structs.replace(row, manual=manual, desired=desired)
 
 
 def by_hand(row: Twin, change: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """``change`` without models that only say what deployments say anyway: a twin that is read, changed and sent back whole holds
-    no model against later deployments. What was held before stays held. That it was read shows by its ``$version`` or
+    """``change`` without what only says what deployments, configurations and layers say anyway: a twin that is read, changed and sent
+    back whole holds nothing against later ones. What was held before stays held. That it was read shows by its ``$version`` or
     ``$metadata``; without them an operator means what stands there, and may well hold a device where it is.
 
     Args:
@@ -87,8 +88,13 @@ def by_hand(row: Twin, change: dict[str, Any], given: dict[str, Any]) -> dict[st
 
     """
     models, held = change.get("models"), row.manual.get("models", {})
-    if not isinstance(models, dict) or not {"$version", "$metadata"} & change.keys():
+    if not {"$version", "$metadata"} & change.keys():
         return change
+    rest = {key: value for key, value in change.items() if key != "models" or row.module}
+    for values in (given, row.desired.values):
+        rest = configuration.unsaid(rest, values, row.manual)
+    if row.module or not isinstance(models, dict):
+        return rest if row.module or "models" not in change else {**rest, "models": models}
     told = [values.get("models", {}) for values in (given, row.desired.values)]
     kept: dict[str, Any] = {}
     for key, entry in models.items():
@@ -99,7 +105,6 @@ def by_hand(row: Twin, change: dict[str, Any], given: dict[str, Any]) -> dict[st
                 kept[key] = mine
         else:
             kept[key] = entry
-    rest = {key: value for key, value in change.items() if key != "models"}
     return {**rest, "models": kept} if kept else rest
 
 

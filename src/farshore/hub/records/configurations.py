@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct, structs
 from sqlalchemy import Connection, delete, insert, select, update
 
-from farshore.hub.records.tables import configurations
+from farshore.hub.records.tables import configurations, deployments
 
 
 class Configuration(Struct, frozen=True):
@@ -37,6 +37,21 @@ class Configuration(Struct, frozen=True):
     version: int = 1
 
 
+class Manner(Struct, frozen=True):
+    """What a deployment has of a configuration.
+
+    Attributes:
+        classic: module that is told in the classic contract; "" where devices are told in ours.
+        labels: the operator's words.
+        metrics: queries, by name.
+
+    """
+
+    classic: str = ""
+    labels: dict[str, str] = {}
+    metrics: dict[str, str] = {}
+
+
 def one(tx: Connection, key: str) -> Configuration | None:
     row = tx.execute(select(configurations).where(configurations.c.id == key)).first()
     return None if row is None else Configuration(*row)
@@ -55,3 +70,14 @@ def put(tx: Connection, row: Configuration) -> None:
 
 def remove(tx: Connection, key: str) -> bool:
     return tx.execute(delete(configurations).where(configurations.c.id == key)).rowcount > 0
+
+
+def manners(tx: Connection) -> dict[str, Manner]:
+    """Of deployments, by name."""
+    rows = tx.execute(select(deployments.c.id, deployments.c.classic, deployments.c.labels, deployments.c.metrics))
+    return {row.id: Manner(row.classic or "", row.labels or {}, row.metrics or {}) for row in rows}
+
+
+def set_manner(tx: Connection, key: str, manner: Manner) -> None:
+    values = {"classic": manner.classic or None, "labels": manner.labels or None, "metrics": manner.metrics or None}
+    tx.execute(update(deployments).where(deployments.c.id == key).values(**values))
