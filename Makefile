@@ -3,15 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+SDKS := $(patsubst tests/sdks/%.txt,.venv-azure/%/.made,$(wildcard tests/sdks/*.txt))
+
 .PHONY: azurite demo test test-deep check bench clean
 
 demo: .venv/.demo  ## the whole main job on this machine, in under two minutes
 	$(BIN)/farshore demo
 
-test: .venv/.dev azurite  ## the test suite
+test: .venv/.dev azurite $(SDKS)  ## the test suite
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-test-deep: .venv/.dev azurite  ## the long runs too
+test-deep: .venv/.dev azurite $(SDKS)  ## the long runs too
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "deep or not deep" --timeout 3600
 
 check: .venv/.dev  ## style, types, architecture
@@ -42,5 +44,11 @@ azurite:
 		npm install --prefix .azurite --no-audit --no-fund --loglevel=error azurite@3.35.0 || \
 		echo "Azurite could not be installed: tests against Blob Storage are skipped"
 
+# Azure's own SDKs, unmodified, each in an environment of its own; tests say what they skip where one cannot be made.
+.venv-azure/%/.made: tests/sdks/%.txt
+	@$(PYTHON) -m venv .venv-azure/$* && \
+		.venv-azure/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $< && touch $@ || \
+		echo "$< could not be installed: tests with that SDK are skipped"
+
 clean:
-	rm -rf .venv .azurite build src/*.egg-info
+	rm -rf .venv .venv-azure .azurite build src/*.egg-info
