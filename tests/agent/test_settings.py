@@ -42,6 +42,7 @@ def test_every_setting_can_stand_in_the_environment(tmp_path):
         "FARSHORE_WAIT": "10", "FARSHORE_POLL": "2.5", "FARSHORE_SLICE": "1", "FARSHORE_PROBE": "60",
         "FARSHORE_INSECURE_HTTP": "1", "FARSHORE_CERTIFICATE": "/mine.pem", "FARSHORE_LINK": "azure",
         "FARSHORE_CONNECTION": "HostName=h;DeviceId=d;SharedAccessKey=k", "FARSHORE_WEBSOCKETS": "1",
+        "FARSHORE_SEED": "/opt/seed",
     }  # fmt: skip
     settings = Settings.load(tmp_path, {}, environ)
     assert {f"FARSHORE_{name.upper()}" for name in settings.__struct_fields__ if name != "root"} == set(environ)

@@ -22,6 +22,7 @@ from farshore.agent.pace import Pace
 from farshore.agent.renewal import RenewingLink
 from farshore.agent.report import Reporter
 from farshore.agent.runtime import NoRuntime, Runtime, SocketRuntime
+from farshore.agent.seed import SeededLink
 from farshore.agent.settings import Settings
 from farshore.agent.site import Site
 from farshore.agent.state import Device
@@ -104,11 +105,14 @@ def build(
 
 
 def _link(settings: Settings, who: Identity) -> Link:
+    link: Link
     if settings.link == "azure":
         from farshore.agent import azure_link  # noqa: PLC0415 - whoever speaks to a hub needs no SDK
 
-        return azure_link.open_link(settings)
-    return RenewingLink(identity.open_link(settings, who), settings, who, device.boot())
+        link = azure_link.open_link(settings)
+    else:
+        link = RenewingLink(identity.open_link(settings, who), settings, who, device.boot())
+    return link if settings.seed is None else SeededLink(link, settings.seed)
 
 
 def _go(agent: Agent, *, once: bool) -> None:

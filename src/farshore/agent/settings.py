@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         certificate: PEM file with this device's TLS certificate and its key, for a hub that admits only who has one.
         ca: PEM file with the only authorities to believe; None for the one that the enrolment token named, else the system's.
         insecure_http: speak plain HTTP to the hub also beyond this machine.
+        seed: folder with files by digest that came with the device, and are not fetched.
         serve: ``socket`` when an inference server runs here, ``none`` when this device only keeps the files.
         runtimes: runtimes for which versions are chosen when ``serve`` is ``none``.
         quota: bytes that models may take on disk; None for no limit.
@@ -62,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     link: Literal["hub", "azure"] = "hub"
     connection: str = ""
     websockets: bool = False
+    seed: Path | None = None
     serve: Literal["socket", "none"] = "socket"
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
     quota: Bytes | None = None

@@ -19,6 +19,7 @@ COMMANDS = {
     "deployment": "deployment:deployment",
     "device": "device:device",
     "hub": "hub:hub",
+    "iothub": "iothub:iothub",
     "keys": "keys:keys",
     "login": "login:login",
     "logout": "login:logout",
@@ -26,9 +27,11 @@ COMMANDS = {
     "link": "ledger:link",
     "model": "model:model",
     "operator": "operator:operator",
+    "package": "package:package",
     "patch": "patch:patch",
     "rollout": "rollout:rollout",
     "serve": "serve:serve",
+    "settings": "settings:settings",
     "sim": "sim:sim",
     "up": "up:up",
     "watch": "watch:watch",
@@ -109,7 +112,7 @@ def _complain(message: str, ctx: click.Context | None = None) -> None:
 def _extra_of(module: str) -> str | None:
     """The extra that brings a missing third-party module, or None if it should have been there."""
     top = module.partition(".")[0]
-    hub = {"alembic", "argon2", "granian", "obstore", "sqlalchemy", "starlette"}
+    hub = {"alembic", "argon2", "granian", "obstore", "sqlalchemy", "starlette", "websockets"}
     serve = {"httptools", "PIL", "simplejpeg"}
     if top in {"av", "azure"}:
         return "watch" if top == "av" else "azure"

@@ -122,6 +122,10 @@ class Hub(Wire):
         with self._open("GET", f"/v1/devices/{quote(device, safe='')}/order") as response:
             return documents.decode(self._read(response), Order, what="the hub's order", limit=MAX_REPLY)
 
+    def info(self) -> Json:
+        """``version`` of the hub, its ``url`` for devices, and ``root``: pin of the first trust root."""
+        return self._call("GET", "/v1/hub")
+
     def next_keys(self) -> None:
         """Let the hub make its next own keys."""
         self._call("POST", "/v1/trust/keys")
@@ -286,6 +290,48 @@ class Hub(Wire):
         headers = {} if etag is None else {"If-Match": f'"{etag}"'}
         return self._call("PATCH", f"/v1/devices/{quote(device, safe='')}/twin", change, headers)
 
+    # -- clients of IoT Hub's kind ---------------------------------------------------------------------------------
+
+    def connection(self, device: str, module: str = "", host: str = "", gateway: str = "") -> Json:
+        """What an IoT Hub SDK needs to connect as a device or module."""
+        body = {"module": module, "host": host, "gateway": gateway}
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/connection", body)
+
+    def call_method(
+        self,
+        device: str,
+        method: str,
+        payload: Any = None,
+        *,
+        module: str = "",
+        seconds: float = 30,
+        connect_seconds: float = 0,
+    ) -> Json:
+        """Call a direct method; its status and payload."""
+        body = {"payload": payload, "module": module, "seconds": seconds, "connect_seconds": connect_seconds}
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/methods/{quote(method, safe='')}", body)
+
+    def send_message(self, device: str, body: Json) -> Json:
+        """Send a message to a device; it waits there until it is taken."""
+        return self._call("POST", f"/v1/devices/{quote(device, safe='')}/messages", body)
+
+    def waiting(self, device: str, module: str = "") -> list[Json]:
+        """Messages that wait for a device."""
+        found: list[Json] = self._call(
+            "GET", f"/v1/devices/{quote(device, safe='')}/waiting?{urlencode({'module': module})}"
+        )
+        return found
+
+    def messages(self, device: str = "", after: int = 0, limit: int = 100) -> list[Json]:
+        """Messages that came in, of one device or of all, the oldest first."""
+        place = f"/v1/devices/{quote(device, safe='')}/messages" if device else "/v1/messages"
+        found: list[Json] = self._call("GET", f"{place}?{urlencode({'after': after, 'limit': limit})}")
+        return found
+
+    def provisioning(self, registration: str = "") -> Json:
+        """How devices provision themselves."""
+        return self._call("GET", f"/v1/provisioning?{urlencode({'registration': registration})}")
+
     def deployments(self) -> list[Json]:
         """Every deployment."""
         found: list[Json] = self._call("GET", "/v1/deployments")
@@ -295,9 +341,14 @@ class Hub(Wire):
         """One deployment, and how many devices hold its version."""
         return self._call("GET", f"/v1/deployments/{quote(key, safe='')}")
 
-    def put_deployment(self, key: str, *, model: str, selector: str, priority: int = 0) -> Json:
-        """Create or change a deployment: devices that ``selector`` matches should run ``model``."""
-        body = {"model": model, "selector": selector, "priority": priority}
+    def put_deployment(
+        self, key: str, *, model: str, selector: str, priority: int = 0, activate: Sequence[str] | None = None
+    ) -> Json:
+        """Create or change a deployment: devices that ``selector`` matches should run ``model``, and switch to it in the windows
+        ``activate`` only; None leaves them as they are.
+        """
+        body: Json = {"model": model, "selector": selector, "priority": priority}
+        body |= {} if activate is None else {"activate": list(activate)}
         return self._call("PUT", f"/v1/deployments/{quote(key, safe='')}", body)
 
     def delete_deployment(self, key: str) -> None:
@@ -332,10 +383,11 @@ class Hub(Wire):
         found: list[Json] = self._call("GET", "/v1/links")
         return found
 
-    def put_link(self, name: str, *, price: float, currency: str, rate: int) -> Json:
-        """Set the price of a link (of 1 000 000 bytes) and its rate (bytes a second)."""
-        body = {"price": price, "currency": currency, "rate": rate}
-        return self._call("PUT", f"/v1/links/{quote(name, safe='')}", body)
+    def put_link(self, name: str, **values: Any) -> Json:
+        """Set a link's ``price`` (of 1 000 000 bytes, in ``currency``), ``rate`` (bytes a second), ``windows``, and the bytes that a
+        device may move in a ``day`` and a ``month``.
+        """
+        return self._call("PUT", f"/v1/links/{quote(name, safe='')}", values)
 
     def delete_link(self, name: str) -> None:
         """Forget a link."""
@@ -356,11 +408,24 @@ class Hub(Wire):
         """Start a rollout; ``body`` as ``POST /v1/rollouts`` takes it."""
         return self._call("POST", "/v1/rollouts", body)
 
-    def steer_rollout(self, key: str, verb: str, reason: str = "") -> Json:
-        """``verb`` is pause, resume, advance, abort or rollback."""
-        return self._call("POST", f"/v1/rollouts/{quote(key, safe='')}/{verb}", {"reason": reason})
+    def steer_rollout(self, key: str, verb: str, reason: str = "", budget: Json | None = None) -> Json:
+        """Pause, resume, advance, abort or roll back a rollout; with another ``budget`` when resuming."""
+        body: Json = {"reason": reason, **({"budget": budget} if budget else {})}
+        return self._call("POST", f"/v1/rollouts/{quote(key, safe='')}/{verb}", body)
 
-    # -- operators -------------------------------------------------------------------------------------------------
+    def settings(self) -> list[Json]:
+        """Settings of devices, in layers."""
+        found: list[Json] = self._call("GET", "/v1/settings")
+        return found
+
+    def put_settings(self, name: str, *, selector: str, priority: int, settings: Json) -> Json:
+        """Set what the devices heed that ``selector`` matches."""
+        body = {"selector": selector, "priority": priority, "settings": settings}
+        return self._call("PUT", f"/v1/settings/{quote(name, safe='')}", body)
+
+    def delete_settings(self, name: str) -> None:
+        """Delete a layer of settings."""
+        self._call("DELETE", f"/v1/settings/{quote(name, safe='')}")
 
     def me(self) -> Json:
         """Who asks, and what they may do."""
