@@ -26,10 +26,23 @@ from starlette.routing import Route
 
 from farshore.core.errors import FarshoreError, Unavailable
 from farshore.hub import acting, moments, studio
-from farshore.hub.api import access, device, door, events, fleet, models, oidc, operators, pages, rollouts, trust
+from farshore.hub.api import (
+    access,
+    device,
+    door,
+    events,
+    fleet,
+    iothub,
+    models,
+    oidc,
+    operators,
+    pages,
+    rollouts,
+    trust,
+)
 from farshore.hub.api.door import Door, Endpoint
 from farshore.hub.hub import ADMIN, Hub
-from farshore.hub.iothub import door as iothub
+from farshore.hub.iothub import door as device_door
 from farshore.hub.settings import Settings
 from farshore.tls import peer
 
@@ -50,6 +63,7 @@ ENDPOINTS = (
     *device.ENDPOINTS,
     *models.ENDPOINTS,
     *fleet.ENDPOINTS,
+    *iothub.ENDPOINTS,
     *events.ENDPOINTS,
     *operators.ENDPOINTS,
     *oidc.ENDPOINTS,
@@ -261,7 +275,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         asyncio.create_task(_now_and_then(hub, hub.tidy, TIDY_SECONDS)),
     ]
     try:
-        async with iothub.opened(hub):
+        async with device_door.opened(hub):
             yield
             hub.bells.close()
     finally:
