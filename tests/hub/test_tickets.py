@@ -42,7 +42,19 @@ def test_every_changed_character_breaks_it():
 
 
 @pytest.mark.parametrize(
-    "ticket", ["", "~~", "1~d", "1~d~", "x" * 9000, "1~D~" + "a" * 43, "-1~d~" + "a" * 43, "1~d~" + "a" * 43 + "\n"]
+    "ticket",
+    [
+        "",
+        "~~",
+        "1~d",
+        "1~d~",
+        "x" * 9000,
+        "1~d/e~" + "a" * 43,
+        "1~é~" + "a" * 43,
+        "1~" + "d" * 129 + "~" + "a" * 43,
+        "-1~d~" + "a" * 43,
+        "1~d~" + "a" * 43 + "\n",
+    ],
 )
 def test_what_is_no_ticket(ticket):
     with pytest.raises(Denied, match="not a ticket"):

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Connection
 
@@ -141,21 +140,6 @@ def running(tx: Connection, reported: Mapping[str, Any]) -> Version | None:
         return refs.find(tx, form[1], form[2])
     except FarshoreError:
         return None
-
-
-def address_by_ticket(base: str, write: Callable[[str, Digest], str]) -> Address:
-    """Addresses at the hub itself.
-
-    Args:
-        base: the hub's address.
-        write: writes a ticket for a device and a digest.
-
-    """
-
-    def address(device: str, digest: Digest) -> str:
-        return f"{base}/device/v1/objects/{digest}?ticket={quote(write(device, digest), safe='')}"
-
-    return address
 
 
 def _hashed(path: Path) -> tuple[Digest, str, int]:

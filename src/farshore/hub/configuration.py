@@ -133,6 +133,17 @@ def read(document: Any) -> Content:
     return Content(_KINDS[name], {"": _parts(value, name)})
 
 
+def document(content: Content) -> dict[str, Any]:
+    """A content as IoT Hub's clients read it: undoes :func:`read`."""
+
+    def said(parts: Iterable[Part]) -> dict[str, Any]:
+        return {".".join((ROOT, *part.path)): part.value for part in parts}
+
+    if content.kind in {"edge", "classic"}:
+        return {"modulesContent": {module: said(parts) for module, parts in content.parts.items()}}
+    return {"deviceContent" if content.kind == "device" else "moduleContent": said(content.parts[""])}
+
+
 def given(rules: Iterable[Rule], device: Subject, module: Subject | None = None) -> Given:
     """What holds for a device's twin, or for that of one of its modules.
 

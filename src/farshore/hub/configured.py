@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from farshore.core.errors import FarshoreError
 from farshore.hub import classic, configuration, query
 from farshore.hub.configuration import Content, Given, Part, Rule, Subject
-from farshore.hub.records import bundles, configurations, deployments, devices
+from farshore.hub.records import bundles, configurations, deployments, devices, models
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.devices import Twin
 
@@ -42,6 +42,12 @@ def classic_content(tx: Connection, row: Deployment, module: str) -> Content | N
     if bundle is None:
         return None
     return Content("classic", {module: tuple(Part((key,), value) for key, value in classic.values_of(bundle).items())})
+
+
+def version_of(tx: Connection, digest: str) -> tuple[str, int] | None:
+    """Model and number of the version with this manifest digest."""
+    found = models.by_digest(tx, digest)
+    return None if found is None else (found.model, found.number)
 
 
 def compiled(tx: Connection) -> list[Rule]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from farshore.core import windows
 from farshore.core.errors import Conflict, Invalid, NotFound
 from farshore.core.manifest import check_name
 from farshore.hub import auth, moments, refs, selector
 from farshore.hub.database import Database
 from farshore.hub.director import Director
-from farshore.hub.records import changes, deployments, devices, rollouts
+from farshore.hub.records import changes, configurations, deployments, devices, rollouts
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.rollout import ENDED
 
@@ -44,7 +46,15 @@ class Deployments:
             found = _existing(tx, key)
             return found, devices.holder_counts(tx, found.digest)
 
-    def put(self, key: str, where: str, ref: str, priority: int) -> tuple[Deployment, bool]:
+    def put(
+        self,
+        key: str,
+        where: str,
+        ref: str,
+        priority: int,
+        activate: tuple[str, ...] | None = None,
+        classic: str | None = None,
+    ) -> tuple[Deployment, bool]:
         """Make or change a standing rule: devices that match ``where`` should run ``ref``, resolved now and recorded.
 
         Args:
@@ -52,21 +62,29 @@ class Deployments:
             where: a selector.
             ref: ``name@3``, ``name@alias`` or ``name``.
             priority: higher wins; among equals the deployment made last.
+            activate: times of day in which devices may switch to the version; None leaves what was said before, or says always.
+            classic: module that is told in the classic contract, its ZIP file is made already; "" for devices, in ours; None
+                leaves what was said before.
 
         Returns:
             the deployment, and whether it is new.
 
         Raises:
-            Invalid: name, selector or ref malformed.
+            Invalid: name, selector, ref or window malformed.
             NotFound: no such version.
-            Conflict: the version's publisher does not stand for it any more; or a rollout is changing the deployment.
+            Conflict: the version's publisher does not stand for it any more; a rollout is changing the deployment; or a
+                configuration has that name.
 
         """
         key, now = check_name(key or f"d-{auth.make_id()}"), self._clock()
         selector.parse(where)
+        for text in activate or ():
+            windows.parse(text)
         with self._director.writing() as tx:
             old, version = deployments.one(tx, key), refs.resolve(tx, ref)
             check_settled(tx, old)
+            if configurations.one(tx, key) is not None:
+                raise Conflict(f"there is a configuration {key!r}: choose another name")
             row = Deployment(
                 serial=old.serial if old else 0,
                 id=key,
@@ -79,11 +97,14 @@ class Deployments:
                 created=old.created if old else now,
                 changed=now,
                 version_id=version.id,
+                activate=activate if activate is not None else old.activate if old else (),
             )
             if old is None:
                 deployments.add(tx, row)
             else:
                 deployments.change(tx, row)
+            if classic is not None:
+                configurations.set_manner(tx, key, replace(configurations.manner(tx, key), classic=classic))
             made = _existing(tx, key)
             changed(tx, "deployment.changed" if old else "deployment.created", key, now, old, made)
             self._director.settle(tx, version)

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
+from urllib.parse import quote
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 
 from farshore.core import wire
+from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Invalid
 from farshore.core.invitation import Invitation
 from farshore.hub import authority, moments
@@ -23,6 +25,8 @@ from farshore.hub.bells import Bells
 from farshore.hub.builds import Builds
 from farshore.hub.census import Census
 from farshore.hub.challenges import Challenges
+from farshore.hub.classic import Bundles
+from farshore.hub.configurations import Configurations
 from farshore.hub.connected import Connected
 from farshore.hub.database import Database
 from farshore.hub.deployments import Deployments
@@ -34,7 +38,9 @@ from farshore.hub.issuer import Issuer
 from farshore.hub.ledger import Ledger
 from farshore.hub.operators import Operators
 from farshore.hub.plans import Plans
+from farshore.hub.policies import Policies
 from farshore.hub.provenance import Provenance
+from farshore.hub.queries import Queries
 from farshore.hub.records import changes, messages
 from farshore.hub.registry import Registry
 from farshore.hub.rollouts import Rollouts
@@ -100,7 +106,7 @@ class Hub:
             self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)
             self.standings = Standings(self.database, clock, Challenges(secret), settings.bearer_seconds)
-            self.identities = Identities(self.database, clock)
+            self._know_iothub(data)
             self.operators = Operators(self.database, clock)
             self.issuer = _issuer(settings, clock)
             if settings.development:
@@ -115,10 +121,26 @@ class Hub:
             raise
         self.bells = Bells(settings.held)
         self.connected = Connected(self.database, clock)
+        self.queries.connected = self.connected.connected
         self._limiter: CapacityLimiter | None = None
         self._long_limiter: CapacityLimiter | None = None
         self._swept = 0.0
         self._closed = False
+
+    def _know_iothub(self, data: Path) -> None:
+        """What the doors for IoT Hub's clients ask."""
+        self.identities = Identities(self.database, self.clock)
+        self.policies = Policies(data / "iothub.keys")
+        self.bundles = Bundles(self.database, self.registry, self._address)
+        self.configurations = Configurations(self.database, self.deployments, self.identities, self.clock)
+        self.queries = Queries(self.database, self.fleet.resolution, self.clock)
+
+    def _address(self, device: str, digest: Digest) -> str:
+        """Where a device may fetch an object for a while, as an address that it can open by itself."""
+        if self.settings.direct:
+            return self.registry.objects.address(digest, self.tickets.seconds)
+        ticket = quote(self.tickets.write(device, digest, self.clock()), safe="")
+        return f"{self.settings.url}/device/v1/objects/{digest}?ticket={ticket}"
 
     def renew_certificate(self) -> None:
         """Settle the hub's own authority and certificate, if it is its own authority."""

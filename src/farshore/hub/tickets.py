@@ -14,7 +14,7 @@ import re
 from farshore.core.digest import Digest
 from farshore.core.errors import Denied
 
-_FORM = re.compile(r"([0-9]{1,12})~([a-z0-9][a-z0-9._-]{0,62})~([A-Za-z0-9_-]{43})\Z")
+_FORM = re.compile(r"([0-9]{1,12})~([A-Za-z0-9\-:.%_*?!(),=@$']{1,128})~([A-Za-z0-9_-]{43})\Z")
 
 
 class Tickets:

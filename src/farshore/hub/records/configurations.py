@@ -78,6 +78,11 @@ def manners(tx: Connection) -> dict[str, Manner]:
     return {row.id: Manner(row.classic or "", row.labels or {}, row.metrics or {}) for row in rows}
 
 
+def manner(tx: Connection, key: str) -> Manner:
+    """Of one deployment; that of ours in everything if it is not there."""
+    return manners(tx).get(key, Manner())
+
+
 def set_manner(tx: Connection, key: str, manner: Manner) -> None:
     values = {"classic": manner.classic or None, "labels": manner.labels or None, "metrics": manner.metrics or None}
     tx.execute(update(deployments).where(deployments.c.id == key).values(**values))
