@@ -40,3 +40,14 @@ def test_who_used_it(operator):
 def test_bad_wishes(operator, body, status):
     make(operator, status=status, **body)
     assert operator.get("/v1/enrolments") == []
+
+
+def test_the_command_to_run_as_a_qr_code(operator):
+    made = operator.ask("POST", "/v1/enrolments", json={"device": "d", "qr": True}).json()
+    assert made["command"].endswith(f"--enrol {made['token']} --device d")
+    side = len(made["qr"])
+    assert side >= 21
+    assert all(len(row) == side and set(row) <= {"0", "1"} for row in made["qr"])
+    assert made["qr"][0].startswith("11111110")  # a corner that scanners look for
+    assert "qr" not in operator.ask("POST", "/v1/enrolments", json={}).json()
+    assert all("command" not in one for one in operator.get("/v1/enrolments"))

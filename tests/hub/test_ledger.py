@@ -111,3 +111,12 @@ def test_more_than_whole_saves_nothing(operator, two):
     say(device, two, 1, 10_000_000)
     [found] = operator.get("/v1/savings")
     assert found["whole"] == found["bytes"] == 10_000_000
+
+
+def test_comma_separated_values(operator, two):
+    device = operator.enrolled("d", tags={"link": "=cmd()"})
+    device.sync()
+    say(device, two, 1, 100)
+    answer = operator.ask("GET", "/v1/ledger?by=model,link&as=csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.text.splitlines() == ["model,link,bytes,money,currency", "detector,'=cmd(),100,0.0,"]

@@ -204,3 +204,15 @@ def test_an_announced_key_needs_no_token(operator):
     operator.ask("POST", "/v1/devices", json=body, status=409)
     operator.ask("POST", "/v1/devices", json={**body, "id": "e"}, status=409)
     operator.ask("POST", "/v1/devices", json={**body, "key": "ed25519:AAAA"}, status=400)
+
+
+def test_an_operator_may_quarantine(operator):
+    device = operator.enrolled("d")
+    found = operator.ask("POST", "/v1/devices/d/quarantine", json={"reason": "looks tampered with"}).json()
+    assert (found["state"], found["reason"]) == ("quarantined", "looks tampered with")
+    device.sync(status=403)
+    operator.ask("POST", "/v1/devices/d/quarantine", json={}, status=409)
+    operator.ask("POST", "/v1/devices/d/approve")
+    device.sync()
+    assert operator.get("/v1/devices/d/timeline")[1]["detail"] == "looks tampered with"
+    operator.ask("POST", "/v1/devices/nobody/quarantine", json={}, status=404)

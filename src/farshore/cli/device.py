@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,30 +29,32 @@ def device() -> None:
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
 @click.option("--hours", type=float, help="Life of the token.  [default: 24]")
 @click.option("--approval", is_flag=True, help="Who uses it waits until `farshore device approve`.")
+@click.option("--qr", is_flag=True, help="Show the command as a QR code, too.")
 @json_option
 @with_hub
 def token(
-    hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, approval: bool, as_json: bool
+    hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, approval: bool, qr: bool, as_json: bool
 ) -> None:
     """Make a one-time enrolment token, good for one device.
 
     \b
     farshore device token --device turbine-7 --tag site=oslo
+    farshore device token --qr
     """
     if hours is not None and not 0 < hours <= MAX_HOURS:
         raise Invalid(f"--hours {hours:g}: a token lives more than 0 and at most {MAX_HOURS} hours")
     seconds = None if hours is None else math.ceil(hours * 3600)
-    found = hub.create_enrolment(name, pairs(tags, "--tag"), seconds, approval=approval)
+    found = hub.create_enrolment(name, pairs(tags, "--tag"), seconds, approval=approval, qr=qr)
     if as_json:
         print_json(found)
         return
     click.echo(found["token"])
     click.echo(
-        f"\nOn the device, until {found['expires'][:16].replace('T', ' ')} UTC:\n"
-        f"  farshore agent --root /var/lib/farshore --hub {found['hub']} --enrol {found['token']}"
-        + (f" --device {name}" if name else ""),
+        f"\nOn the device, until {found['expires'][:16].replace('T', ' ')} UTC:\n  {found['command']}",
         err=True,
     )
+    for line in _drawn(found.get("qr", ())):
+        click.echo(line, err=True)
 
 
 @device.command()
@@ -83,6 +86,20 @@ def approve(hub: Hub, name: str) -> None:
     """
     hub.approve_device(name)
     click.echo(f"{name} is accepted")
+
+
+@device.command()
+@click.argument("name")
+@click.option("--reason", default="", help="Why; kept and told to the device.")
+@with_hub
+def quarantine(hub: Hub, name: str, reason: str) -> None:
+    """Keep a device out until it is approved again; what runs there goes on running.
+
+    \b
+    farshore device quarantine turbine-7 --reason "looks tampered with"
+    """
+    hub.quarantine_device(name, reason)
+    click.echo(f"{name} is quarantined")
 
 
 @device.command()
@@ -301,6 +318,19 @@ def delete(hub: Hub, name: str, yes: bool) -> None:
         click.confirm(f"Delete device {name}?", abort=True)
     hub.delete_device(name)
     click.echo(f"{name} is deleted")
+
+
+def _drawn(rows: Sequence[str]) -> list[str]:
+    """A QR code for a terminal, dark on light whatever its colours, two rows to a line, with the quiet zone that scanners need."""
+    if not rows:
+        return []
+    wide = len(rows[0]) + 8
+    every = ["0" * wide] * 4 + [f"0000{row}0000" for row in rows] + ["0" * wide] * 5
+    pairs_ = zip(every[::2], every[1::2], strict=False)
+    signs = {"00": "█", "01": "▀", "10": "▄", "11": " "}
+    return [
+        "\x1b[97;40m" + "".join(signs[one + two] for one, two in zip(*pair, strict=True)) + "\x1b[0m" for pair in pairs_
+    ]
 
 
 Entry = tuple[str, wire.DesiredModel | None, wire.ReportedModel]

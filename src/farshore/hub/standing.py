@@ -110,6 +110,17 @@ class Standings:
         """
         self._move(device, {PENDING, QUARANTINED, REVOKED}, "device.approved", state=ACCEPTED, reason="", turn=0)
 
+    def quarantine(self, device: str, reason: str) -> None:
+        """Keep a device out until somebody has looked at it: :meth:`approve` lets it in again, with the same key.
+
+        Raises:
+            NotFound: no such device.
+            Conflict: it is kept out already.
+
+        """
+        reason = reason or "by an operator"
+        self._move(device, {ACCEPTED, PENDING}, "device.quarantined", state=QUARANTINED, reason=reason)
+
     def revoke(self, device: str, reason: str) -> None:
         """Keep a device out: its bearer, tickets and key are worth nothing from now on. Its twin stays.
 

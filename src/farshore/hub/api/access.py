@@ -7,7 +7,7 @@ anything must also bring the session's CSRF token, and must not come from anothe
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from starlette.requests import Request
@@ -21,6 +21,7 @@ from farshore.hub.api import door
 from farshore.hub.hub import Hub
 from farshore.hub.operators import csrf_of
 from farshore.hub.records import access, audit, blobs, deployments, devices, operators, rollouts
+from farshore.hub.records.rollouts import Entry
 from farshore.hub.roles import EVERY, NONE, Caller, Role
 
 SAFE = {"GET", "HEAD"}
@@ -73,6 +74,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", _DEVICE): Need("viewer", "device"),
     ("DELETE", _DEVICE): Need("operator", "device"),
     ("POST", f"{_DEVICE}/approve"): Need("operator", "device"),
+    ("POST", f"{_DEVICE}/quarantine"): Need("operator", "device"),
     ("POST", f"{_DEVICE}/revoke"): Need("operator", "device"),
     ("GET", f"{_DEVICE}/twin"): Need("viewer", "device"),
     ("PATCH", f"{_DEVICE}/twin"): Need("operator", "device"),
@@ -92,9 +94,9 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", _DEPLOYMENT): Need("viewer", "deployment"),
     ("PUT", _DEPLOYMENT): Need("operator", "some"),
     ("DELETE", _DEPLOYMENT): Need("operator", "deployment"),
-    ("GET", "/v1/rollouts"): Need("viewer", "every"),
-    ("POST", "/v1/rollouts"): Need("operator", "every"),
-    ("POST", "/v1/rollouts/plan"): Need("operator", "every"),
+    ("GET", "/v1/rollouts"): Need("viewer", "some"),
+    ("POST", "/v1/rollouts"): Need("operator", "some"),
+    ("POST", "/v1/rollouts/plan"): Need("operator", "some"),
     ("GET", _ROLLOUT): Need("viewer", "rollout"),
     ("GET", f"{_ROLLOUT}/devices"): Need("viewer", "rollout"),
     ("GET", f"{_ROLLOUT}/timeline"): Need("viewer", "rollout"),
@@ -103,6 +105,9 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("POST", f"{_ROLLOUT}/advance"): Need("operator", "rollout"),
     ("POST", f"{_ROLLOUT}/abort"): Need("operator", "rollout"),
     ("POST", f"{_ROLLOUT}/rollback"): Need("operator", "rollout"),
+    ("GET", "/v1/settings"): Need("viewer", "some"),
+    ("PUT", "/v1/settings/{settings}"): Need("operator", "some"),
+    ("DELETE", "/v1/settings/{settings}"): Need("operator", "some"),
     ("GET", "/v1/links"): Need("viewer", "some"),
     ("PUT", "/v1/links/{link}"): Need("operator", "every"),
     ("DELETE", "/v1/links/{link}"): Need("operator", "every"),
@@ -201,7 +206,30 @@ def _check(hub: Hub, found: Caller, need: Need, request: Request) -> None:
         else:
             found.need(need.role, roles.fleet_of_model(name))
     else:
-        found.need(need.role, _fleet(hub, need.over, door.segment(request, need.over)))
+        for fleet in _fleets(hub, need.over, door.segment(request, need.over), need.role):
+            found.need(need.role, fleet)
+
+
+def _fleets(hub: Hub, kind: str, key: str, role: Role) -> Sequence[str]:
+    """The fleets that somebody needs ``role`` on for a thing.
+
+    A rollout is its starters': it belongs to what it was started with, whatever its deployment says today. To steer one also moves
+    the devices that the deployment has now.
+    """
+    if kind != "rollout":
+        return [_fleet(hub, kind, key)]
+    with hub.database.reading() as tx:
+        entry = rollouts.one(tx, key)
+        if entry is None:
+            return [NONE]
+        rule = deployments.one(tx, entry.deployment)
+    texts = [entry.selector, rule.selector if rule is not None and role != "viewer" else entry.selector]
+    return [NONE if text is None else selector.parse(text).fleet for text in texts]
+
+
+def may_see(caller: Caller, entry: Entry) -> bool:
+    """Whether the caller may know of a rollout."""
+    return caller.may("viewer", NONE if entry.selector is None else selector.parse(entry.selector).fleet)
 
 
 def _fleet(hub: Hub, kind: str, key: str) -> str:
@@ -213,9 +241,6 @@ def _fleet(hub: Hub, kind: str, key: str) -> str:
         if kind == "enrolment":
             token = access.enrolment_by_id(tx, key)
             return NONE if token is None else token.fleet
-        if kind == "rollout":
-            entry = rollouts.one(tx, key)
-            key = "" if entry is None else entry.deployment
         rule = deployments.one(tx, key)
         return NONE if rule is None else selector.parse(rule.selector).fleet
 
@@ -290,11 +315,22 @@ def check_deployment(hub: Hub, caller: Caller, key: str, where: str, ref: str) -
     caller.need_model(ref.partition("@")[0])
     with hub.database.reading() as tx:
         held = deployments.one(tx, key) if key else None
-    for text in (where or "*", *([held.selector] if held else [])):
-        fleet = selector.parse(text).fleet
-        if not caller.may("operator", fleet):
-            raise Denied(
-                f"the selector {text[:80]!r} reaches beyond your fleets: write tags.fleet = 'NAME' AND (…)"
-                if fleet == NONE
-                else f"this needs the role operator on fleet {fleet!r}: ask an admin"
-            )
+    for text in [held.selector] if held and not where else [where or "*", *([held.selector] if held else [])]:
+        check_reach(caller, text)
+
+
+def check_reach(caller: Caller, where: str) -> None:
+    """Pass if the caller may say what the devices do that a selector matches.
+
+    Raises:
+        Denied: it reaches beyond their fleets.
+        Invalid: the selector is none.
+
+    """
+    fleet = selector.parse(where).fleet
+    if not caller.may("operator", fleet):
+        raise Denied(
+            f"the selector {where[:80]!r} reaches beyond your fleets: write tags.fleet = 'NAME' AND (…)"
+            if fleet == NONE
+            else f"this needs the role operator on fleet {fleet!r}: ask an admin"
+        )

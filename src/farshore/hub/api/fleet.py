@@ -37,7 +37,7 @@ async def create_enrolment(request: Request) -> Response:
         return hub.enrolments.create(caller, asked.device or "", asked.tags, seconds, approval=asked.approval)
 
     row, token = await hub.threads(make)
-    return door.reply(request, words.enrolment(row, hub.invitation(token), hub.settings.url), 201)
+    return door.reply(request, words.enrolment(row, hub.invitation(token), hub.settings.url, qr=asked.qr), 201)
 
 
 async def list_enrolments(request: Request) -> Response:
@@ -90,6 +90,15 @@ async def create_device(request: Request) -> Response:
 async def approve_device(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     await hub.threads(hub.standings.approve, door.segment(request, "device"))
+    return await show_device(request)
+
+
+async def quarantine_device(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device = door.segment(request, "device")
+    asked = await door.read(request, words.Reason, what="reason")
+    await hub.threads(hub.standings.quarantine, device, asked.reason)
+    hub.bells.ring(device)
     return await show_device(request)
 
 
@@ -148,7 +157,7 @@ async def create_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.NewDeployment, what="deployment")
     await hub.threads(access.check_deployment, hub, access.caller(request), "", asked.selector, asked.model)
-    row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority)
+    row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority, asked.activate)
     await hub.threads(hub.builds.foresee, row.digest)
     hub.bells.ring_all()
     return door.reply(request, words.deployment(row), 201)
@@ -159,7 +168,7 @@ async def put_deployment(request: Request) -> Response:
     key = door.segment(request, "deployment")
     asked = await door.read(request, words.NewDeployment, what="deployment")
     await hub.threads(access.check_deployment, hub, access.caller(request), key, asked.selector, asked.model)
-    row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority)
+    row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority, asked.activate)
     await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
     hub.bells.ring_all()
     return door.reply(request, words.deployment(row), 201 if made else 200)
@@ -247,6 +256,14 @@ ENDPOINTS = (
         "/v1/devices/{device}/approve",
         approve_device,
         "Let a device in that waits, is quarantined or revoked",
+        gives=words.Device,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/devices/{device}/quarantine",
+        quarantine_device,
+        "Keep a device out until it is approved again",
+        takes=words.Reason,
         gives=words.Device,
     ),
     Endpoint(

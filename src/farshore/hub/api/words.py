@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import segno
 from msgspec import Meta, Raw, Struct
 
 from farshore.core.manifest import Content, Name, Short
-from farshore.core.wire import KeyText
+from farshore.core.wire import KeyText, Windows
 from farshore.hub import moments
 from farshore.hub.enrolment import MAX_SECONDS
 from farshore.hub.ingest import Text, Value
@@ -32,6 +33,7 @@ class Version(Struct, frozen=True, omit_defaults=True):
     description: str = ""
     tags: dict[str, str] = {}
     aliases: tuple[str, ...] = ()
+    lineage: dict[str, Any] = {}
 
 
 class Draft(Struct, frozen=True):
@@ -69,7 +71,6 @@ class FullVersion(Version, frozen=True, omit_defaults=True):
     """A version with all that is known of it; ``manifest`` is what devices believe."""
 
     properties: dict[str, Any] = {}
-    lineage: dict[str, Any] = {}
     notes: list[str] = []
     manifest: Content | None = None
 
@@ -156,17 +157,20 @@ class Difference(Struct, frozen=True):
 
 class NewEnrolment(Struct, frozen=True, forbid_unknown_fields=True):
     """A one-time token to make; ``device`` fixes the id, ``tags`` are the new twin's, ``seconds`` its life; with ``approval`` the
-    device has to wait for an operator.
+    device has to wait for an operator; with ``qr`` the answer has the command as a QR code, too.
     """
 
     device: Name | None = None
     tags: dict[str, Any] = {}
     seconds: Seconds | None = None
     approval: bool = False
+    qr: bool = False
 
 
 class Enrolment(Struct, frozen=True, omit_defaults=True):
-    """A one-time token; ``token`` itself is told only when it is made. ``hub`` is the address to give the device."""
+    """A one-time token; ``token`` itself is told only when it is made. ``hub`` is the address to give the device, ``command`` what to
+    run there, ``qr`` the same as the rows of a QR code, its quiet zone left away: ``1`` is dark.
+    """
 
     id: str
     created: str
@@ -178,6 +182,8 @@ class Enrolment(Struct, frozen=True, omit_defaults=True):
     approval: bool = False
     token: str = ""
     hub: str = ""
+    command: str = ""
+    qr: tuple[str, ...] = ()
 
 
 class NewDevice(Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,11 +224,14 @@ class Devices(Struct, frozen=True, omit_defaults=True):
 
 
 class NewDeployment(Struct, frozen=True, forbid_unknown_fields=True):
-    """Devices that ``selector`` matches should run ``model`` (``name@3``, ``name@alias``, ``name``), resolved now."""
+    """Devices that ``selector`` matches should run ``model`` (``name@3``, ``name@alias``, ``name``), resolved now; ``activate`` are
+    times of day in which they may switch to it, left as they are if left away.
+    """
 
     selector: Annotated[str, Meta(min_length=1, max_length=4096)]
     model: Short
     priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    activate: Windows | None = None
 
 
 class Deployment(Struct, frozen=True, omit_defaults=True):
@@ -240,6 +249,7 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
     created: str
     changed: str
     devices: dict[str, int] = {}
+    activate: tuple[str, ...] = ()
 
 
 class Change(Struct, frozen=True, omit_defaults=True):
@@ -284,7 +294,7 @@ def version(row: models.Version, aliases: dict[str, int], *, existing: bool = Fa
 
 def full_version(row: models.Version, aliases: dict[str, int], content: Content) -> FullVersion:
     return FullVersion(
-        **_common(row, aliases), properties=row.properties, lineage=row.lineage, notes=row.notes, manifest=content
+        **_common(row, aliases), properties=row.properties, notes=row.notes, manifest=content
     )
 
 
@@ -299,6 +309,7 @@ def _common(row: models.Version, aliases: dict[str, int]) -> dict[str, Any]:
         "archived": row.archived,
         "description": row.description,
         "tags": row.tags,
+        "lineage": row.lineage,
         "aliases": tuple(alias for alias, number in aliases.items() if number == row.number),
     }
 
@@ -309,7 +320,9 @@ def model(row: models.Model, aliases: dict[str, int], many: int | None = None, n
     )
 
 
-def enrolment(row: access.Enrolment, token: str = "", hub: str = "") -> Enrolment:
+def enrolment(row: access.Enrolment, token: str = "", hub: str = "", *, qr: bool = False) -> Enrolment:
+    command = f"farshore agent --root /var/lib/farshore --hub {hub} --enrol {token}" if token else ""
+    command += f" --device {row.device}" if command and row.device else ""
     return Enrolment(
         id=row.id,
         created=moments.text(row.created),
@@ -321,6 +334,10 @@ def enrolment(row: access.Enrolment, token: str = "", hub: str = "") -> Enrolmen
         approval=row.approval,
         token=token,
         hub=hub,
+        command=command,
+        qr=tuple("".join("1" if dark else "0" for dark in line) for line in segno.make_qr(command).matrix)
+        if qr
+        else (),
     )
 
 
@@ -350,6 +367,7 @@ def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None
         created=moments.text(row.created),
         changed=moments.text(row.changed),
         devices=counts or {},
+        activate=row.activate,
     )
 
 
