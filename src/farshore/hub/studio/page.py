@@ -21,6 +21,7 @@ from farshore.core.errors import FarshoreError, NotFound, Unauthenticated
 from farshore.hub import acting
 from farshore.hub.api import door
 from farshore.hub.hub import Hub
+from farshore.hub.roles import INCLUDES
 from farshore.hub.studio import asking, figures, graphics, languages
 from farshore.hub.studio.languages import LANGUAGES, Voice
 
@@ -144,7 +145,6 @@ class Studio:
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"),
             autoescape=True,
-            undefined=jinja2.StrictUndefined,
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -153,7 +153,7 @@ class Studio:
             "size": figures.size,
             "number": figures.number,
             "moment": figures.moment,
-            "segment": lambda text: quote(str(text), safe=""),
+            "segment": segment,
             "query": lambda values: urlencode({name: one for name, one in values.items() if one not in (None, "")}),
         }
         self._templates.globals |= {
@@ -170,8 +170,18 @@ class Studio:
         kept, accepted = request.cookies.get(LANGUAGE, ""), request.headers.get("accept-language", "")
         return Voice(self.texts, languages.choose(kept, accepted))
 
-    def render(self, request: Request, shown: Shown, **more: Any) -> Response:
-        """A page as HTML."""
+    def render(
+        self, request: Request, shown: Shown, *, me: dict[str, Any] | None = None, section: str = ""
+    ) -> Response:
+        """A page as HTML.
+
+        Args:
+            request: for it.
+            shown: what it shows.
+            me: who looks; None for strangers.
+            section: its entry in the menu.
+
+        """
         t, theme = self.voice(request), request.cookies.get(THEME, "")
         path, query = request.url.path, request.url.query
         hub: Hub = request.app.state.hub
@@ -180,11 +190,11 @@ class Studio:
             "theme": theme if theme in THEMES else "",
             "static": f"{HOME}/static/{self.stamp}",
             "here": f"{path}?{query}" if query else path,
+            "may": lambda role: me is not None and may(me, role),
             "asked": request.query_params,
             "now": hub.clock(),
-            "me": None,
-            "section": "",
-            **more,
+            "me": me,
+            "section": section,
             **shown.values,
         }
         text = self._templates.get_template(shown.template).render(values)
@@ -194,6 +204,11 @@ class Studio:
     def failed(self, request: Request, error: FarshoreError, me: dict[str, Any] | None = None) -> Response:
         """A page that says what is wrong."""
         return self.render(request, Shown("error.html", {"error": error}, error.status), me=me)
+
+
+def segment(text: object) -> str:
+    """``text`` as one segment of an address."""
+    return quote(str(text), safe="")
 
 
 def studio_of(request: Request) -> Studio:
@@ -217,6 +232,11 @@ def served(page: Page) -> Route:
         return studio.render(request, shown, me=me, section=page.section)
 
     return Route(page.path, answer, methods=["GET"], name=page.view.__name__)
+
+
+def may(me: dict[str, Any], role: str) -> bool:
+    """Whether whoever looks has ``role`` on any fleet: what they have not, they are not offered. The API decides."""
+    return any(role in INCLUDES[one["role"]] for one in me["grants"])
 
 
 def to_login(request: Request) -> Response:

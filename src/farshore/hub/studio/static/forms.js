@@ -3,7 +3,7 @@
 //   <form data-api="PUT /v1/links/{link}" data-then="reload">
 //
 // Fields become members of the JSON that is sent: "gate.success" stands inside "gate". A field named in the address goes there.
-// data-as="number|json|list|flag" says what a field is if not text; empty ones are left out unless data-keep is there.
+// data-as="number|json|list|flag|pairs" says what a field is if not text; empty ones are left out unless data-keep is there.
 // data-then: "reload"; "go /studio/rollouts/{id}", filled in from the answer; or "show": the element data-shown="NAME" gets the
 // answer's member, and the form's [data-result] is shown. Errors stand in the form's <output>.
 // Buttons: data-opens="ID" opens a dialog, data-closes closes the one around it.
@@ -30,8 +30,18 @@ function value(field) {
   if (field.dataset.as === "number") return Number(text);
   if (field.dataset.as === "flag") return text === "true";
   if (field.dataset.as === "list") return text.split(/[,\s]+/).filter(Boolean);
+  if (field.dataset.as === "pairs") return pairs(text);
   if (field.dataset.as === "json") return JSON.parse(text);
   return text;
+}
+
+// Lines of KEY=VALUE; "KEY=" takes the key away.
+function pairs(text) {
+  const lines = text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return Object.fromEntries(lines.map((line) => {
+    const [key, ...rest] = line.split("=");
+    return [key.trim(), rest.join("=").trim() || null];
+  }));
 }
 
 // What the form says, as the API takes it.
