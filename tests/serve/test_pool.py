@@ -38,6 +38,44 @@ def test_the_one_asked_longest_ago_makes_room(device: Device) -> None:
     serve(device, talk, memory=ONE, wait_seconds=60.0)
 
 
+def test_who_sleeps_tells_its_signature_and_sleeps_on(device: Device) -> None:
+    """Clients of the Open Inference Protocol ask for it before they ask anything else."""
+    three(device)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        pool = client.server.pool
+        assert await ask(client, "b") == 200
+        await until(lambda: pool.models["a"].asleep and len(worker_pids()) == 1)
+        for name in ("a", "c"):  # one has answered before, the other never was loaded
+            for version in ("", "/versions/1"):
+                address = f"/v2/models/{name}{version}"
+                status, _, told = await client.get(address)
+                assert (status, told["versions"]) == (200, ["1"])
+                assert [(each["name"], each["shape"]) for each in told["inputs"]] == [("x", [1, 3, 16, 16])]
+                assert (await client.get(f"{address}/config"))[2]["input"][0]["dims"] == [1, 3, 16, 16]
+                assert (await client.get(f"{address}/ready"))[0] == 200
+            assert (await client.get(f"/v2/models/{name}/versions/2"))[0] == 404
+            assert pool.models[name].asleep
+        assert len(worker_pids()) == 1
+
+    serve(device, talk, memory=ONE, wait_seconds=60.0)
+
+
+def test_a_model_tells_its_signature_while_it_loads_and_none_when_it_cannot(device: Device) -> None:
+    device.colours(1, activate=True)
+    device.colours(1, model="broken", data=b"not a model at all", activate=True)
+
+    async def talk(client: Client) -> None:
+        assert (await client.get("/v2/models/colours"))[0] == 200
+        lane = client.server.pool.models["broken"].lane(client.server.pool.slots.current("broken").digest)
+        await until(lambda: lane.broken)
+        status, _, body = await client.get("/v2/models/broken")
+        assert (status, "cannot be loaded" in body["error"]) == (503, True)
+
+    serve(device, talk)
+
+
 def test_who_was_asked_last_stays_where_there_is_room_for_some(device: Device) -> None:
     three(device)
 

@@ -141,6 +141,12 @@ class Model:
         return next((lane for lane in self.lanes.values() if lane.leads), None)
 
     @property
+    def heir(self) -> Lane | None:
+        """The version that answers, or would as soon as it is loaded; None if none can."""
+        wanted = None if self.leader is not None else policy.should_answer(self._views())
+        return self.leader if wanted is None else self.lanes[wanted.digest]
+
+    @property
     def outstanding(self) -> int:
         """Requests that are not answered yet."""
         return len(self.held) + sum(lane.leases for lane in self.lanes.values())

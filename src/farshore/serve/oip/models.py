@@ -75,15 +75,15 @@ class Models:
         model = self._pool.choose(name)
         if not version:
             return model.ready
-        lane = model.pinned(_number(version) or 0)
-        return lane is not None and lane.state == "ready"
+        lane = model.pinned(_number(version) or 0) or model.heir
+        return lane is not None and (lane.state == "ready" or (model.asleep and lane is model.heir))
 
     def metadata(self, name: str, version: str) -> dict[str, Any]:
-        """A model's tensors.
+        """A model's tensors, as its manifest has them: a model that sleeps tells without waking up.
 
         Raises:
             NotFound: there is no such model, or not in that version.
-            Unavailable: it is not loaded yet.
+            Unavailable: none of its versions can live.
 
         """
         model, variant = self._variant(name, version)
@@ -206,9 +206,9 @@ class Models:
     def _variant(self, name: str, version: str) -> tuple[Model, Variant]:
         model = self._pool.choose(name)
         number = _number(version)
-        lane = model.leader if number is None else model.pinned(number)
-        if lane is None:
-            raise Unavailable(f"{name}: it is not loaded yet")
+        lane = model.heir if number is None else model.pinned(number) or model.heir
+        if lane is None or number not in {None, lane.installed.version}:
+            raise Unavailable(f"{name}: it cannot be loaded")
         return model, self._pool.slots.variant(lane.installed)
 
 
@@ -228,7 +228,8 @@ def _number(version: str) -> int | None:
 
 
 def _versions(model: Model) -> list[str]:
-    ready = [lane.installed.version for lane in model.lanes.values() if lane.state == "ready"]
+    heir = model.heir if model.asleep else None
+    ready = [lane.installed.version for lane in model.lanes.values() if lane.state == "ready" or lane is heir]
     return [str(number) for number in sorted(ready)]
 
 
