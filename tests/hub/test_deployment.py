@@ -115,7 +115,9 @@ def test_what_a_trial_must_show_is_told_once_and_stays():
     gate = Gate(agreement=0.9, latency=1.5)
     rollout = Rollout("r", (Wave(percent=100),), gate, "running", 0, 0.0)
     rule = Rule("new", parse("*"), "m", *NEW, 0, 1, rollout, OLD)
-    asked = {"agreement": 0.9, "latency": 1.5, "compared": 20}
+    asked = {"agreement": 0.9, "latency": 1.5, "compared": 20} | {
+        "shadow": {"share": 0.1, "answers": 200, "seconds": 3600.0}
+    }
     told = effective({}, winners([rule], "d", {}))["models"]
     assert told == {"m": {"version": 2, "digest": NEW[1], "trial": asked}}
     done = Rule("new", parse("*"), "m", *NEW, 0, 1)

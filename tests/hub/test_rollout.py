@@ -195,7 +195,7 @@ def test_what_an_operator_may_do():
     one = running()
     paused = pause(one, "for lunch")
     assert (paused.state, paused.reason) == ("paused", "for lunch")
-    assert resume(paused, 2000.0) == msgspec.structs.replace(one, opened=2000.0)
+    assert resume(paused, [Tally()], 2000.0) == msgspec.structs.replace(one, opened=2000.0)
     assert open_next(paused, 2000.0).wave == 1
     assert open_next(open_next(paused, 2000.0), 2001.0).state == "done"
     assert end(end(one, "aborted", "x"), "rolled back", "y").state == "rolled back"
@@ -205,7 +205,7 @@ def test_what_an_operator_may_do():
     "what",
     [
         lambda one: pause(pause(one, ""), ""),
-        lambda one: resume(one, 0.0),
+        lambda one: resume(one, [Tally()], 0.0),
         lambda one: open_next(open_next(open_next(one, 0.0), 0.0), 0.0),
         lambda one: pause(end(one, "aborted", ""), ""),
         lambda one: open_next(end(one, "rolled back", ""), 0.0),
@@ -217,6 +217,35 @@ def test_what_an_operator_may_do():
 def test_what_an_operator_may_not(what):
     with pytest.raises(Conflict):
         what(running())
+
+
+def test_a_gate_that_is_still_broken_is_not_resumed_and_says_what_to_do():
+    careful = running(Gate(on_failure="pause", soak=0.0))
+    bad, good = Tally(admitted=2, confirmed=1, failed=1), Tally(admitted=2, confirmed=2)
+    paused, _ = judged(careful, bad)
+    assert paused.state == "paused"
+    with pytest.raises(Conflict, match=r"wave 1: 1 of 2 devices failed.*rollout advance r .*rollout rollback r "):
+        resume(paused, [bad, Tally()], 2000.0)
+    assert resume(paused, [good, Tally()], 2000.0).state == "running"  # what was wrong is no more
+
+
+def test_an_operator_goes_on_in_spite_of_a_broken_gate_and_the_next_wave_is_judged_by_itself():
+    careful = running(Gate(on_failure="pause", soak=0.0))
+    bad = Tally(admitted=2, confirmed=1, failed=1)
+    paused, _ = judged(careful, bad)
+    on = open_next(paused, 2000.0, [bad, Tally()])
+    assert (on.state, on.wave, on.terms.overruled) == ("running", 1, (0,))
+    assert judged(on, bad, Tally(admitted=5))[0].state == "running"
+    again, _ = judged(on, bad, Tally(admitted=5, confirmed=3, failed=2))
+    assert (again.state, again.reason[:7]) == ("paused", "wave 2:")
+    assert open_next(again, 2001.0, [bad, Tally(admitted=5, confirmed=3, failed=2)]).state == "done"
+    assert judged(on, bad, Tally(admitted=5, confirmed=5))[0].state == "done"
+
+
+def test_who_advances_while_all_is_well_overrules_nothing():
+    on = open_next(running(), 2000.0, [Tally(admitted=1), Tally()])
+    assert on.terms.overruled == ()
+    assert judged(on, Tally(admitted=1, failed=1), Tally())[0].state == "rolled back"
 
 
 @given(st.integers(0, 100), st.integers(1, 30))

@@ -67,9 +67,8 @@ def test_all_at_once(operator, versions):
         one.running()
     found = operator.get("/v1/rollouts/prod-2")
     assert found["state"] == "done"
-    assert found["waves"][0]["tally"] == {"admitted": 3, "confirmed": 3} | {
-        key: 0 for key in found["waves"][0]["tally"] if key not in {"admitted", "confirmed"}
-    }
+    tally = found["waves"][0]["tally"]
+    assert {key: value for key, value in tally.items() if value} == {"admitted": 3, "confirmed": 3}
     assert operator.get("/v1/deployments/prod")["version"] == NEW
     assert Unit(operator, "late").ask() == NEW
 
@@ -116,6 +115,73 @@ def test_a_model_that_answers_otherwise_is_stopped(operator, versions):
     )
 
 
+def sketch(before, after, high=9):
+    """Findings of both versions by class; all of the new one's as sure as bin ``high`` says."""
+    names = sorted({*before, *after})
+    bins = [0] * 10
+    return {
+        "classes": [[name, before.get(name, 0), after.get(name, 0)] for name in names],
+        "before": [*bins[:9], sum(before.values())],
+        "after": [*bins[:high], sum(after.values()), *bins[high + 1 :]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("gate", "said", "reason"),
+    [
+        (
+            {"class_shift": 0.2},
+            sketch({"ship": 70, "buoy": 30}, {"ship": 40, "buoy": 60}),
+            "0.3 of findings are of other classes than the previous version's (buoy 30 % before, 60 % now); at most 0.2 is asked",
+        ),
+        (
+            {"score_shift": 0.25},
+            sketch({"ship": 100}, {"ship": 100}, high=5),
+            "confidences have a stability index of",
+        ),
+    ],
+)
+def test_a_model_that_finds_other_things_or_is_less_sure_is_stopped(operator, versions, gate, said, reason):
+    units = [Unit(operator, f"d{n}") for n in range(4)]
+    start(operator, waves=[{"count": 2}, *percent(100)], gate={"soak": 0.0, "compared": 100, **gate})
+    assert [one.ask() for one in units] == [NEW, NEW, OLD, OLD]
+    assert units[0].told["trial"]["shadow"] == {"share": 0.1, "answers": 200, "seconds": 3600.0}
+    evidence = {"compared": 60, "agreed": 60, "sketch": said, "unseen": True}
+    target = {"digest": units[0].told["digest"], "state": "trial"}
+    for one in units[:2]:
+        state = operator.get("/v1/rollouts/prod-2")["state"]
+        assert state == "running"  # sixty answers of one device are too few
+        one.ask(models={"detector": {"target": target, "trial": {"digest": one.told["digest"], **evidence}}})
+    found = operator.get("/v1/rollouts/prod-2")
+    assert found["state"] == "rolled back"
+    assert reason in found["reason"]
+    assert found["waves"][0]["tally"]["switched"] == 0, "nobody has switched to it"
+    assert found["waves"][0]["tally"]["classes"]["ship"][0] == 2 * said["classes"][-1][1]
+    assert [one.ask() for one in units] == [OLD] * 4
+
+
+def test_who_changes_what_he_found_is_counted_once_and_strange_classes_fill_nothing(operator, versions):
+    one, other = Unit(operator, "d0"), Unit(operator, "d1")
+    start(operator, gate={"soak": 3600.0, "class_shift": 1.0})
+    for unit in (one, other):
+        unit.ask()
+
+    def say(unit, said):
+        unit.ask(
+            models={"detector": {"trial": {"digest": unit.told["digest"], "compared": 5, "agreed": 5, "sketch": said}}}
+        )
+        return operator.get("/v1/rollouts/prod-2")["waves"][0]["tally"]
+
+    assert say(one, sketch({"ship": 4}, {"ship": 3}))["classes"] == {"ship": [4, 3]}
+    assert say(one, sketch({"ship": 6}, {"buoy": 5}))["classes"] == {"ship": [6, 0], "buoy": [0, 5]}
+    for number in range(10):
+        tally = say(other, sketch({f"c{number}.{more}": 1 for more in range(12)}, {}))
+    assert len(tally["classes"]) <= 65
+    assert sum(before for before, _ in tally["classes"].values()) == 6 + 12
+    tally = say(other, {"classes": [["ship", 1 << 51, 0]]})
+    assert tally["classes"]["ship"] == [1_000_006, 0]
+
+
 def test_time_moves_rollouts_too(operator, versions, clock, hub):
     unit = Unit(operator, "d")
     start(operator, waves=[{"count": 1}, *percent(100)], gate={"soak": 600})
@@ -138,6 +204,23 @@ def test_a_deadline_pauses_and_an_operator_goes_on(operator, versions, clock, hu
     assert found["reason"] == "wave 1: after 1 min 0 of 1 devices have confirmed or failed; 1 must"
     assert operator.ask("POST", "/v1/rollouts/prod-2/advance", json={}).json()["wave"] == 1
     assert Unit(operator, "d").ask() == NEW
+
+
+def test_an_operator_overrules_a_gate_that_pauses(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(4)]
+    start(operator, waves=[{"count": 2}, *percent(100)], gate={"soak": 0.0, "on_failure": "pause"})
+    assert [one.ask() for one in units] == [NEW, NEW, OLD, OLD]
+    units[0].failing()
+    found = operator.get("/v1/rollouts/prod-2")
+    assert (found["state"], found["reason"][:7]) == ("paused", "wave 1:")
+    refused = operator.ask("POST", "/v1/rollouts/prod-2/resume", json={}, status=409).json()["error"]["message"]
+    assert "wave 1: 1 of 1 devices failed" in refused and "farshore rollout advance prod-2" in refused
+    on = operator.ask("POST", "/v1/rollouts/prod-2/advance", json={}).json()
+    assert (on["state"], on["wave"]) == ("running", 1)
+    assert [one.ask() for one in units] == [NEW] * 4
+    for one in units[1:]:
+        one.running()
+    assert operator.get("/v1/rollouts/prod-2")["state"] == "done"
 
 
 def test_an_operator_ends_what_has_nobody_left_to_wait_for(operator, versions):

@@ -21,8 +21,9 @@ BAD = {
     "crashing": Behaviour(crashes=20.0),
     "unfit": Behaviour(fit=False),
 }
+ODD = {"seeing": Behaviour(seen=0.6), "sure": Behaviour(surer=0.25), "failing": Behaviour(errors=0.4)}
 WAVES = (Wave(count=5), Wave(percent=25), Wave(percent=100))
-GATE = Gate(soak=30, agreement=0.9, latency=1.5, quorum=3)
+GATE = Gate(soak=30, agreement=0.9, latency=1.5, quorum=3, shadow=0.5, shadow_answers=40)
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def test_a_good_version_reaches_everybody_wave_by_wave(world_of):
     assert kinds == ["r: rollout started", "r: rollout advanced", "r: rollout advanced", "r: rollout done"]
 
 
-@pytest.mark.parametrize(("kind", "offline"), [*((kind, 0.0) for kind in BAD), ("worse", 0.3)])
+@pytest.mark.parametrize("offline", [0.0, 0.3])
+@pytest.mark.parametrize("kind", [*BAD])
 def test_a_bad_version_stops_in_the_first_wave_and_the_rest_never_hear_of_it(world_of, kind, offline):
     world = settled(world_of, faults=Faults(offline=offline))
     before = versions(world)
@@ -100,11 +102,43 @@ def test_a_bad_version_stops_in_the_first_wave_and_the_rest_never_hear_of_it(wor
     assert tallies[0].admitted <= 5
     assert tallies[1].admitted == tallies[2].admitted == 0
     tried = [one for one in world.devices.values() if (MODEL, 2) in one.history]
-    assert len(tried) == (0 if kind == "unfit" else tallies[0].admitted)
+    assert len(tried) == (tallies[0].admitted if kind == "slow" else 0), "only who answers well is met by anybody"
     heard = [one for one in world.devices.values() if one.notes.notes.seen > 2]
     assert len(heard) == tallies[0].admitted
     if offline:
         assert 0 in before
+    for one in heard[:1]:
+        text = " ".join(reason.text for reason in world.hub.fleet.why(one.name, MODEL, 60.0))
+        assert f"rollout r to {MODEL}@2 was rolled back: {found.now.reason}" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "gate", "said"),
+    [
+        ("seeing", {"class_shift": 0.2}, "of findings are of other classes than the previous version's (ship 3"),
+        ("sure", {"score_shift": 0.25}, "confidences have a stability index of"),
+        ("failing", {"errors": 0.2}, "requests failed in its shadow; at most 0.2 of them may"),
+    ],
+)
+def test_a_version_that_sees_another_world_is_stopped_too(world_of, kind, gate, said):
+    """Each device finds it well enough; together they know better."""
+    world = settled(world_of)
+    asked = Gate(soak=30, quorum=3, compared=100, shadow=0.5, shadow_answers=40, **gate)
+    world.hub.rollouts.start("r", "prod", "", release(world, ODD[kind]), WAVES, asked, 0)
+    world.run(600)
+    found, tallies = world.hub.rollouts.one("r")
+    assert (found.now.state, found.now.wave) == ("rolled back", 0)
+    assert said in found.now.reason
+    assert versions(world) == {1: 100}
+    assert tallies[1].admitted == 0
+
+
+def test_nobody_asks_for_a_shadow_where_nothing_is_to_be_compared(world_of):
+    world = settled(world_of, count=10)
+    world.hub.rollouts.start("r", "prod", "", release(world, BAD["worse"]), WAVES, Gate(soak=0), 0)
+    world.run(300)
+    assert versions(world) == {2: 10}
+    assert all(one.notes.note(MODEL).shadow is None for one in world.devices.values())
 
 
 def test_the_same_seed_tells_the_same_story(world_of):
@@ -164,7 +198,7 @@ def drawn(seed):
     waves = (*first, *(Wave(percent=float(step)) for step in steps), Wave(percent=100.0))
     gate = Gate(
         soak=chance.choice([0, 20, 60]), quorum=chance.randint(1, 4), failure=chance.choice([0.0, 0.05, 0.2]),
-        agreement=0.85, latency=1.5, compared=20, seen=chance.choice([0.5, 0.9]),
+        agreement=0.85, latency=1.5, compared=20, shadow=chance.choice([0.2, 1.0]), shadow_answers=chance.choice([20, 40]), seen=chance.choice([0.5, 0.9]),
         on_failure=chance.choice(["rollback", "pause"]),
     )  # fmt: skip
     return waves, gate, chance.choice([GOOD, GOOD, *BAD.values()]), chance

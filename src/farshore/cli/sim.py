@@ -53,7 +53,8 @@ def sim(
     farshore sim --devices 2000 --waves 1,10%,100% --offline 0.3 --weather 0.1
     """
     from farshore.agent.settings import parse_size
-    from farshore.hub.rollout import ENDED, Gate, parse_waves
+    from farshore.hub.gate import Gate
+    from farshore.hub.rollout import ENDED, parse_waves
     from farshore.sim.device import Behaviour
     from farshore.sim.world import MODEL, START, Faults, World
 

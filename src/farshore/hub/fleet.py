@@ -320,6 +320,7 @@ class Fleet:
             rule = None if best is None else next(one for one in rules if one.id == best.rule.id)
             rolling = None if rule is None or rule.rollout is None else rollout_rows.one(tx, rule.rollout.id)
             tallies = [] if rolling is None else rollout_rows.tally(tx, rolling.serial, len(rolling.now.waves))
+            last = rollout_rows.newest_of(tx, model, None if rule is None else rule.id)
             found = devices.standing(tx, device)
         told = row.desired.values.get("models", {}).get(twin.key_of(model), {})
         standing_ = "it was deleted" if found is None else found.state + (f": {found.reason}" if found.reason else "")
@@ -337,6 +338,8 @@ class Fleet:
                 interval=interval,
                 standing=standing_,
                 tallies=tallies,
+                last=None if last is None else last.now,
+                brought=0 if last is None else last.version,
             )
         )
 

@@ -22,18 +22,15 @@ from msgspec import Meta, Struct
 
 from farshore.core.errors import Conflict, Invalid
 from farshore.hub import selector
+from farshore.hub.gate import DAY, Gate, Tally, broken, lacks_comparison, part
 
 MAX_WAVES = 32
 _compiled = lru_cache(maxsize=256)(selector.parse)
-DAY = 86400.0
 MILLION = 1_000_000
 OVER = "over budget: "
 """What the reason begins with when a rollout stopped within its budget."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-Share = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(ge=0, le=365 * DAY)]
-Times = Annotated[float, Meta(ge=1e-3, le=1e6)]
 State = Literal["running", "paused", "done", "aborted", "rolled back"]
 ENDED: frozenset[str] = frozenset({"done", "aborted", "rolled back"})
 
@@ -63,49 +60,6 @@ class Wave(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     def all(self) -> bool:
         """Whether it holds every device."""
         return self.percent == 100 or self.selector.strip() == "*"
-
-
-class Gate(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What must be seen of a wave before the next one opens.
-
-    Attributes:
-        quorum: devices that must have confirmed or failed.
-        seen: share of the wave's devices that must have, of those that were given the version.
-        success: share of these that must have confirmed.
-        failure: share of these whose failure stops the rollout at once; while fewer than ``quorum`` are decided it is taken
-            of the quorum.
-        soak: seconds for which all of this must stay so: time in which devices that have not asked yet can.
-        deadline: seconds after the wave's opening by which it must be so; 0 for no end.
-        gap: most seconds without an answer at the switch, on average.
-        latency, memory: most times what the previous version took on the same device, on average.
-        errors: largest share of requests answered with an error in the trial.
-        agreement: smallest share of answers that agree with the previous version's.
-        compared: answers that must have been compared before ``agreement`` is judged.
-        on_failure: what a gate that fails does.
-        approval: wait for an operator before the next wave, however good all looks.
-
-    """
-
-    quorum: Annotated[int, Meta(ge=1, le=1 << 31)] = 1
-    seen: Share = 0.9
-    success: Share = 0.95
-    failure: Share = 0.05
-    soak: Seconds = 300.0
-    deadline: Seconds = 0.0
-    gap: Seconds | None = None
-    latency: Times | None = None
-    memory: Times | None = None
-    errors: Share | None = None
-    agreement: Share | None = None
-    compared: Annotated[int, Meta(ge=1, le=1 << 31)] = 20
-    on_failure: Literal["pause", "rollback"] = "rollback"
-    approval: bool = False
-
-    def conditions(self) -> dict[str, Any] | None:
-        """What a device itself asks of the version's trial, in the words of ``desired``; None for nothing but to live."""
-        found = {"errors": self.errors, "latency": self.latency, "agreement": self.agreement}
-        asked: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-        return asked | ({"compared": self.compared} if self.agreement is not None else {}) if asked else None
 
 
 class Budget(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -146,11 +100,13 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     Attributes:
         switch: blue/green: waves have the version installed and tried out beside the one before; one order switches all to it.
         budget: what it may move and cost; None for anything.
+        overruled: waves (from 0) with which an operator went on though their gates were broken.
 
     """
 
     switch: bool = False
     budget: Budget | None = None
+    overruled: Annotated[tuple[int, ...], Meta(max_length=MAX_WAVES)] = ()
 
 
 class Rollout(Struct, frozen=True):
@@ -180,44 +136,6 @@ class Rollout(Struct, frozen=True):
     reason: str = ""
     terms: Terms = Terms()
     held: bool = False
-
-
-class Tally(Struct, frozen=True):
-    """What the devices of one wave have said.
-
-    Attributes:
-        admitted: were given the version.
-        confirmed: run it, past its trial.
-        failed: refused it, or went back.
-        ready: have it beside, tried out, and wait for the switch.
-        bytes, money: moved for it, or foreseen for devices that are under way.
-        requests, errors: answered in trials, and of these with an error.
-        compared, agreed: answers that were compared with the previous version's, and of these the same.
-        latency, memory, gap: sums over devices: of the ratio to the previous version, of the same, of seconds.
-        timed, weighed, switched: devices in these sums.
-
-    """
-
-    admitted: int = 0
-    confirmed: int = 0
-    failed: int = 0
-    requests: int = 0
-    errors: int = 0
-    compared: int = 0
-    agreed: int = 0
-    latency: float = 0.0
-    memory: float = 0.0
-    gap: float = 0.0
-    timed: int = 0
-    weighed: int = 0
-    switched: int = 0
-    ready: int = 0
-    bytes: int = 0
-    money: float = 0.0
-
-    @property
-    def decided(self) -> int:
-        return self.confirmed + self.failed
 
 
 class Event(Struct, frozen=True):
@@ -314,11 +232,9 @@ def advance(rollout: Rollout, tallies: Sequence[Tally], now: float, last: str = 
     """
     if rollout.state in ENDED:
         return rollout, []
-    opened = list(enumerate(tallies[: rollout.wave + 1]))
-    for index, tally in opened:
-        fault = broken(rollout.gate, tally, last)
-        if fault is not None and (rollout.state == "running" or rollout.gate.on_failure == "rollback"):
-            return _failed(rollout, f"wave {index + 1}: {fault}")
+    fault = bad(rollout, tallies, last)
+    if fault is not None and (rollout.state == "running" or rollout.gate.on_failure == "rollback"):
+        return _failed(rollout, fault)
     if rollout.state == "paused":
         return rollout, []
     missing = lacking(rollout, tallies[rollout.wave])
@@ -333,31 +249,16 @@ def advance(rollout: Rollout, tallies: Sequence[Tally], now: float, last: str = 
     return msgspec.structs.replace(rollout, good_since=None), []
 
 
-def broken(gate: Gate, tally: Tally, last: str = "") -> str | None:
-    """What in a wave is so bad that nobody has to wait for more, in one sentence with its figures; ``last`` says why the newest
-    device failed.
-    """
-    checks = (
-        (gate.errors, tally.errors, tally.requests, gate.compared, "of requests in trials failed", 1),
-        (gate.gap, tally.gap, tally.switched, gate.quorum, "seconds without an answer at the switch", 1),
-        (gate.latency, tally.latency, tally.timed, gate.quorum, "times the previous version's latency", 1),
-        (gate.memory, tally.memory, tally.weighed, gate.quorum, "times the previous version's memory", 1),
-        (gate.agreement, tally.agreed, tally.compared, gate.compared, "of answers agree with the previous version's", -1),
-    )  # fmt: skip
-    for limit, total, count, least, words, sign in checks:
-        if limit is None or count < least:
-            continue
-        found = total / count
-        if sign * found > sign * limit:
-            many = f"{count} answers" if words.startswith("of ") else f"{count} devices"
-            return f"{found:.3g} {words} ({many}); {'at most' if sign > 0 else 'at least'} {limit:.3g} is asked"
-    of = max(tally.decided + tally.ready, gate.quorum)
-    if tally.failed and tally.failed > _part(gate.failure, of):
-        return (
-            f"{tally.failed} of {tally.decided + tally.ready} devices failed; at most {gate.failure * 100:.3g} % of them may"
-            + (f" ({last})" if last else "")
-        )
+def bad(rollout: Rollout, tallies: Sequence[Tally], last: str = "") -> str | None:
+    """What is wrong in one of the open waves, in one sentence, but for those whose gates an operator overruled; None if nothing is."""
+    for index in _broken_waves(rollout, tallies):
+        return f"wave {index + 1}: {broken(rollout.gate, tallies[index], last)}"
     return None
+
+
+def _broken_waves(rollout: Rollout, tallies: Sequence[Tally]) -> list[int]:
+    judged = set(range(min(rollout.wave + 1, len(tallies)))) - {*rollout.terms.overruled}
+    return [index for index in sorted(judged) if broken(rollout.gate, tallies[index]) is not None]
 
 
 def lacking(rollout: Rollout, tally: Tally) -> str | None:
@@ -367,20 +268,13 @@ def lacking(rollout: Rollout, tally: Tally) -> str | None:
     decided, confirmed = tally.decided + ready, tally.confirmed + ready
     quorum = gate.quorum if wave.count is None else min(gate.quorum, wave.count)
     expected = tally.admitted if wave.count is None else max(tally.admitted, wave.count)
-    need = max(quorum, math.ceil(_part(gate.seen, expected)))
+    need = max(quorum, math.ceil(part(gate.seen, expected)))
     good = "are ready" if rollout.held else "confirmed"
     if decided < need:
         return f"{decided} of {expected} devices {good if rollout.held else 'have confirmed'} or failed; {need} must"
-    if confirmed < _part(gate.success, decided):
+    if confirmed < part(gate.success, decided):
         return f"{confirmed} of {decided} devices {good}; {gate.success:.3g} of them must"
-    if gate.agreement is not None and tally.compared < gate.compared and not rollout.held:
-        return f"{tally.compared} answers were compared with the previous version's; {gate.compared} must be"
-    return None
-
-
-def _part(share: float, count: int) -> float:
-    """``share`` of ``count`` as people mean it: 55 % of 100 is 55, not the 55.00000000000001 that floats make of it."""
-    return round(share * count, 6)
+    return lacks_comparison(gate, tally)
 
 
 def open_ended(rollout: Rollout) -> bool:
@@ -412,26 +306,35 @@ def pause(rollout: Rollout, why: str) -> Rollout:
     return msgspec.structs.replace(rollout, state="paused", reason=why, good_since=None)
 
 
-def resume(rollout: Rollout, now: float) -> Rollout:
+def resume(rollout: Rollout, tallies: Sequence[Tally], now: float) -> Rollout:
     """Go on with the newest wave, whose deadline begins anew.
 
     Raises:
-        Conflict: it is not paused.
+        Conflict: it is not paused, or its gate would pause it again at once.
 
     """
     _check_live(rollout, "paused")
+    fault = bad(rollout, tallies)
+    if fault is not None:
+        raise Conflict(
+            f"the gate of rollout {rollout.id} is still broken, {fault}: farshore rollout advance {rollout.id} goes on in spite of it, "
+            f"farshore rollout rollback {rollout.id} takes everybody back"
+        )
     return msgspec.structs.replace(rollout, state="running", reason="", opened=now, good_since=None)
 
 
-def open_next(rollout: Rollout, now: float) -> Rollout:
+def open_next(rollout: Rollout, now: float, tallies: Sequence[Tally] = ()) -> Rollout:
     """Open the next wave, whatever the gate says; after the last one of blue/green switch, else it is done: nobody may be left for
-    that to see.
+    that to see. Waves whose gates are broken now are not judged any more: an operator has seen that and goes on.
 
     Raises:
         Conflict: it has ended.
 
     """
     _check_live(rollout, "running", "paused")
+    overruled = {*rollout.terms.overruled, *_broken_waves(rollout, tallies)}
+    terms = msgspec.structs.replace(rollout.terms, overruled=tuple(sorted(overruled)))
+    rollout = msgspec.structs.replace(rollout, terms=terms)
     if rollout.wave + 1 >= len(rollout.waves):
         if rollout.held:
             return msgspec.structs.replace(rollout, state="running", held=False, opened=now, good_since=None, reason="")

@@ -16,13 +16,15 @@ from farshore.hub import auth, deployments, moments, refs, rollout, selector
 from farshore.hub.database import Database
 from farshore.hub.deployment import Choice
 from farshore.hub.director import Director
+from farshore.hub.gate import DAY, Gate, Tally, counts_of
 from farshore.hub.records import changes, ledger, rollouts
 from farshore.hub.records import deployments as deployment_rows
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.rollouts import Entry, Member
-from farshore.hub.rollout import Budget, Event, Foreseen, Gate, Rollout, Tally, Terms, Wave
+from farshore.hub.rollout import Budget, Event, Foreseen, Rollout, Terms, Wave
 
 KEPT = 365 * 86400.0
+PLAIN = Terms()
 NONE: Mapping[str, Foreseen] = MappingProxyType({})
 MAX_NAME = 63
 MOST_ANSWERS = 1_000_000
@@ -89,7 +91,7 @@ class Rollouts:
         waves: Sequence[Wave],
         gate: Gate,
         priority: int,
-        terms: Terms = Terms(),
+        terms: Terms = PLAIN,
         activate: tuple[str, ...] | None = None,
     ) -> tuple[Entry, list[Tally]]:
         """Bring a version to the devices of a deployment, wave by wave.
@@ -120,7 +122,7 @@ class Rollouts:
         with self._director.writing() as tx:
             version, row = refs.resolve(tx, ref), deployment_rows.one(tx, deployment)
             _check_currency(tx, terms.budget)
-            key = check_name(key or _name(tx, deployment, version.number))
+            key = check_name(key or name(tx, deployment, version.number))
             if rollouts.one(tx, key) is not None:
                 raise Conflict(f"there is a rollout {key!r} already: choose another name")
             deployments.check_settled(tx, row)
@@ -152,31 +154,32 @@ class Rollouts:
 
     def pause(self, key: str, why: str) -> tuple[Entry, list[Tally]]:
         """See :func:`.rollout.pause`."""
-        return self._change(key, lambda one, _: rollout.pause(one, why), "paused")
+        return self._change(key, lambda one, *_: rollout.pause(one, why), "paused")
 
     def resume(self, key: str, budget: Budget | None = None) -> tuple[Entry, list[Tally]]:
         """See :func:`.rollout.resume`; with another ``budget``, or the one it has.
 
         Raises:
             Invalid: a budget of money where links have several currencies.
+            Conflict: its gate would pause it again at once.
 
         """
         with self._database.reading() as tx:
             _check_currency(tx, budget)
 
-        def resume(one: Rollout, now: float) -> Rollout:
+        def resume(one: Rollout, tallies: Sequence[Tally], now: float) -> Rollout:
             terms = one.terms if budget is None else msgspec.structs.replace(one.terms, budget=budget)
-            return msgspec.structs.replace(rollout.resume(one, now), terms=terms)
+            return msgspec.structs.replace(rollout.resume(one, tallies, now), terms=terms)
 
         return self._change(key, resume, "resumed")
 
     def advance(self, key: str) -> tuple[Entry, list[Tally]]:
         """See :func:`.rollout.open_next`."""
-        return self._change(key, rollout.open_next, "advanced")
+        return self._change(key, lambda one, tallies, now: rollout.open_next(one, now, tallies), "advanced")
 
     def abort(self, key: str, why: str) -> tuple[Entry, list[Tally]]:
         """End it: nobody gets the version any more, who has it keeps it."""
-        return self._change(key, lambda one, _: rollout.end(one, "aborted", why), "aborted")
+        return self._change(key, lambda one, *_: rollout.end(one, "aborted", why), "aborted")
 
     def roll_back(self, key: str, why: str) -> tuple[Entry, list[Tally]]:
         """End it, also when it is done or aborted: the deployment names again what it named before.
@@ -185,7 +188,7 @@ class Rollouts:
             Conflict: the deployment was changed since, or it is rolled back already.
 
         """
-        return self._change(key, lambda one, _: rollout.end(one, "rolled back", why), "rolled back")
+        return self._change(key, lambda one, *_: rollout.end(one, "rolled back", why), "rolled back")
 
     def tick(self) -> bool:
         """See what time has done to rollouts; whether any moved."""
@@ -202,10 +205,12 @@ class Rollouts:
         """Delete what ended long ago."""
         rollouts.forget(tx, now - KEPT)
 
-    def _change(self, key: str, change: Callable[[Rollout, float], Rollout], kind: str) -> tuple[Entry, list[Tally]]:
+    def _change(
+        self, key: str, change: Callable[[Rollout, Sequence[Tally], float], Rollout], kind: str
+    ) -> tuple[Entry, list[Tally]]:
         with self._database.writing() as tx:
             found, now = _existing(tx, key), self._clock()
-            after = change(found.now, now)
+            after = change(found.now, rollouts.tally(tx, found.serial, len(found.now.waves)), now)
             _write(tx, found, after, [Event(kind, after.reason)], now)
         return self.one(key)
 
@@ -267,7 +272,11 @@ def hear(tx: Connection, device: str, reported: Mapping[str, ReportedModel], now
         if said is None:
             continue
         state = outcome(said, found.digest)
-        evidence = evidence_of(said, found.digest) | _spent(tx, device, found, member, over=state != "admitted")
+        evidence = (
+            evidence_of(said, found.digest)
+            | _found(tx, found, member, said)
+            | _spent(tx, device, found, member, over=state != "admitted")
+        )
         if (state, evidence) == (member.state, member.evidence):
             continue
         shares = _shares(state, evidence)
@@ -288,6 +297,14 @@ def outcome(said: ReportedModel, digest: str) -> str:
     return "confirmed" if here and said.target is None else "admitted"
 
 
+def _found(tx: Connection, found: Entry, member: Member, said: ReportedModel) -> dict[str, float]:
+    """What both versions found on a device, as counts by name."""
+    trial = said.trial
+    if trial is None or trial.digest != found.digest or trial.sketch is None:
+        return {}
+    return counts_of(trial.sketch, rollouts.tally(tx, found.serial, len(found.now.waves))[member.wave].classes)
+
+
 def evidence_of(said: ReportedModel, digest: str) -> dict[str, float]:
     """A device's share of a wave's tally, from the trial of a version."""
     trial = said.trial
@@ -295,10 +312,10 @@ def evidence_of(said: ReportedModel, digest: str) -> dict[str, float]:
         return {}
     requests, errors = _answers(trial.requests, trial.errors)
     compared, agreed = _answers(trial.compared, trial.agreed)
-    found: dict[str, float] = {
-        "requests": requests, "errors": errors, "compared": compared, "agreed": agreed,
-        "gap": min(trial.gap, rollout.DAY), "switched": 1,
-    }  # fmt: skip
+    found: dict[str, float] = {"requests": requests, "errors": errors, "compared": compared, "agreed": agreed}
+    if trial.unseen:
+        return found
+    found |= {"gap": min(trial.gap, DAY), "switched": 1}
     if trial.latency and trial.latency_before:
         found |= {"latency": min(trial.latency / trial.latency_before, MOST_TIMES), "timed": 1}
     if trial.memory and trial.memory_before:
@@ -385,7 +402,7 @@ def _check_currency(tx: Connection, budget: Budget | None) -> None:
         raise Invalid(f"links are priced in {', '.join(currencies)}: a budget of money needs one currency; use bytes")
 
 
-def _name(tx: Connection, deployment: str, version: int) -> str:
+def name(tx: Connection, deployment: str, version: int) -> str:
     """A free name made of deployment and version; a long deployment's is cut so that it stays a name."""
     ends = (f"-{version}", *(f"-{version}-{number}" for number in range(2, 100)))
     names = [deployment[: MAX_NAME - len(end)] + end for end in ends]

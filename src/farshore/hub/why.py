@@ -10,13 +10,15 @@ from msgspec import Struct
 from farshore.core.wire import ReportedModel, Target
 from farshore.hub import rollout
 from farshore.hub.deployment import Choice, Rule, retries
-from farshore.hub.rollout import Tally
+from farshore.hub.gate import Tally
+from farshore.hub.rollout import Rollout
 
 SILENT = 3.0
 """Times its usual interval after which a silent device counts as offline."""
 
 WORDS = {
     "waiting": "it waits", "downloading": "it is downloading", "installing": "it is installing", "probing": "it is trying it out",
+    "shadow": "it lets it answer unseen, to compare",
     "activating": "it is switching", "trial": "it is on trial",
 }  # fmt: skip
 
@@ -27,8 +29,8 @@ class Reason(Struct, frozen=True):
     Attributes:
         code: for programs: ``running``, ``told``, ``no-deployment``, ``held``, ``not-in-wave``, ``gate``, ``paused``,
             ``over-budget``, ``counting``, ``aborted``, ``standing``, ``offline``, ``never-seen``, ``not-told``, ``waiting``,
-            ``window``, ``cap``, ``switch``, ``activation``, ``downloading``, ``installing``, ``probing``, ``activating``,
-            ``trial``, ``failed``.
+            ``window``, ``cap``, ``switch``, ``activation``, ``downloading``, ``installing``, ``probing``, ``shadow``, ``activating``,
+            ``trial``, ``failed``, ``rolled-back``.
         text: for people, one sentence.
 
     """
@@ -51,6 +53,8 @@ class Case(Struct, frozen=True):
         interval: seconds between two syncs of a device that waits.
         standing: ``accepted``, or why the hub does not listen to it.
         tallies: of the rule's rollout.
+        last: the newest rollout of the deployment that would hold, or of the model if none does, ended or not; None if there was none.
+        brought: number of the version that it brings.
         counting: the rollout has a budget and waits for patches before it knows what the device will take.
 
     """
@@ -67,10 +71,24 @@ class Case(Struct, frozen=True):
     standing: str
     tallies: Sequence[Tally]
     counting: bool = False
+    last: Rollout | None = None
+    brought: int = 0
 
 
 def chain(case: Case) -> list[Reason]:
     """Reasons, from what was asked to the first cause; a single ``running`` if all is as expected."""
+    return _chain(case) + _rolled_back(case)
+
+
+def _rolled_back(case: Case) -> list[Reason]:
+    """That a newer version was there, and went."""
+    last = case.last
+    if last is None or last.state != "rolled back" or (case.rule is not None and case.rule.rollout is not None):
+        return []
+    return [Reason("rolled-back", f"rollout {last.id} to {case.model}@{case.brought} was rolled back: {last.reason}")]
+
+
+def _chain(case: Case) -> list[Reason]:
     found = _wanted(case)
     if found:
         return found

@@ -276,7 +276,8 @@ class Simulated:
             case plan.Probe():
                 return self._probe(step, now)
             case plan.Park():
-                return 0.1  # nothing stands warm here
+                self.candidates.pop(step.model, None)
+                return 0.1
             case Cast():
                 return self._cast(step, now)
             case EndShadow():

@@ -9,11 +9,13 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from farshore.hub import gate
+from farshore.hub.gate import Gate, Tally
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.tables import deployments, members, models, rollouts, tallies, upsert, versions
-from farshore.hub.rollout import ENDED, Gate, Rollout, Tally, Terms, Wave
+from farshore.hub.rollout import ENDED, Rollout, Terms, Wave
 
-_TALLY = {field.name: field.type for field in msgspec.structs.fields(Tally)}
+_TALLY = {field.name: field.type for field in msgspec.structs.fields(Tally) if field.type in {int, float}}
 
 
 class Entry(Struct, frozen=True):
@@ -122,13 +124,25 @@ def newest(tx: Connection, limit: int) -> list[Entry]:
     return [_row(row) for row in tx.execute(_ALL.order_by(rollouts.c.serial.desc()).limit(limit))]
 
 
+def newest_of(tx: Connection, model: str, deployment: str | None) -> Entry | None:
+    """The newest rollout of a model, by a deployment or by any."""
+    chosen = _ALL.where(models.c.name == model)
+    if deployment is not None:
+        chosen = chosen.where(rollouts.c.deployment == deployment)
+    row = tx.execute(chosen.order_by(rollouts.c.serial.desc()).limit(1)).first()
+    return None if row is None else _row(row)
+
+
 def tally(tx: Connection, serial: int, waves: int) -> list[Tally]:
     """What the members have said, one tally a wave."""
     found: list[dict[str, Any]] = [{} for _ in range(waves)]
+    counts: list[dict[str, float]] = [{} for _ in range(waves)]
     for row in tx.execute(select(tallies).where(tallies.c.rollout == serial)):
         if row.wave < waves and row.name in _TALLY:
             found[row.wave][row.name] = row.value if _TALLY[row.name] is float else round(row.value)
-    return [Tally(**values) for values in found]
+        elif row.wave < waves:
+            counts[row.wave][row.name] = row.value
+    return [Tally(**values, **gate.sketched(count)) for values, count in zip(found, counts, strict=True)]
 
 
 def count(tx: Connection, serial: int, wave: int, changes: Mapping[str, float]) -> None:
