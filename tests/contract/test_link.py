@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from msgspec import convert
 from tests.azurite import Azurite
+from tests.hub.iothub.face import Face
 from tests.sim.azure import MODULE, AzureWorld
 from tests.sim.clock import VirtualClock
 from tests.sim.devices import bearer_of, enrol_body, renew_body
@@ -70,11 +71,29 @@ def azure(azurite, tmp_path, monkeypatch, request):
         yield hub, lambda _credential: AzureLink("h.example", "d", partial(SimLine, iothub, "d", MODULE))
 
 
-@pytest.fixture(params=["http", "simulated", "azure"])
+@pytest.fixture
+def azure_sdk(azurite, tmp_path, monkeypatch):
+    """The same by Microsoft's SDK, through the hub's own IoT Hub face."""
+    for name, value in azurite.environment.items():
+        monkeypatch.setenv(name, value)
+    face, hub = Face(tmp_path), AzureHub()
+    try:
+        hub.add_device("d", CREDENTIAL)
+        connection = face.connection("d")
+        with AzureWorld(hub, face, azurite.container(f"c{uuid.uuid4().hex}"), tmp_path) as hub.world:
+            hub.world.publish("d")
+            yield hub, lambda _credential: face.link(connection)
+    finally:
+        face.close()
+
+
+@pytest.fixture(
+    params=["http", "simulated", "azure", pytest.param("azure_sdk", marks=pytest.mark.xdist_group("port 8883"))]
+)
 def ways(request):
     """A hub, and a way to make links to it."""
-    if request.param == "azure":
-        yield request.getfixturevalue("azure")
+    if request.param.startswith("azure"):
+        yield request.getfixturevalue(request.param)
         return
     hub = SimHub()
     hub.add_device("d", CREDENTIAL)
