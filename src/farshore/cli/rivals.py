@@ -20,7 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import zstandard
+
+from farshore.delta import zstd
 
 UNUSUAL = ("(xz lp=2)",)
 """Told by hand what is inside: nobody's default, kept with the others for honesty."""
@@ -109,11 +110,7 @@ def _brotli(data: bytes) -> bytes:
 
 def _zstd_patch(a: bytes, b: bytes) -> int:
     total = len(a) + len(b)
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        22, source_size=total, window_log=max(10, min(30, total.bit_length())), enable_ldm=True
-    )
-    base = zstandard.ZstdCompressionDict(a, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if a else None
-    return len(zstandard.ZstdCompressor(compression_params=parameters, dict_data=base).compress(b))
+    return len(zstd.compress(b, 22, a, window_log=max(10, min(30, total.bit_length())), far=True))
 
 
 def _bsdiff(a: bytes, b: bytes) -> int:
@@ -141,7 +138,7 @@ def _chunks(a: bytes, b: bytes) -> int:
         size += 40  # in the index: a name and a place
         if name not in held:
             held.add(name)
-            size += len(zstandard.ZstdCompressor(level=19).compress(chunk))
+            size += len(zstd.compress(chunk, 19))
     return size
 
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import zstandard
-
 from farshore.core.errors import Corrupt, Invalid, TooLarge
+from farshore.delta import zstd
 from farshore.delta.container import (
     ENTRY,
     FRAME_BYTES,
@@ -134,7 +133,7 @@ def _plain(plain: Plain, frame: Frame, fetch: Callable[[Span], memoryview], *, t
     if plain.method == STORED:
         data = frame.payload
     elif plain.method == ZSTANDARD:
-        data = unzstd(frame.payload, length, history)
+        data = zstd.decompress(frame.payload, length, history)
     else:
         assert plain.method in {MODELLED, MODELLED_FULL}
         room = bytearray(len(history) + length)
@@ -153,25 +152,9 @@ def _plain(plain: Plain, frame: Frame, fetch: Callable[[Span], memoryview], *, t
     return parts + _copies(plain.copies, frame, fetch, zlib.crc32(data))
 
 
-def unzstd(data: bytes, length: int, history: bytes) -> bytes:
-    """Zstandard's decoder, told the length."""
-    base = zstandard.ZstdCompressionDict(history, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if history else None
-    try:
-        # The payload's own word on its length would be believed before ours, and that much memory taken.
-        if zstandard.frame_content_size(data) not in {-1, length}:
-            raise Corrupt("a frame of the patch holds another number of bytes than it says; discard the patch")
-        return zstandard.ZstdDecompressor(dict_data=base, max_window_size=1 << 25).decompress(
-            data,
-            max_output_size=length,
-            allow_extra_data=False,
-        )
-    except zstandard.ZstdError as error:
-        raise Corrupt("a frame of the patch does not decompress; discard the patch") from error
-
-
 def _planes(pieces: tuple[Piece, ...], frame: Frame, fetch: Callable[[Span], memoryview]) -> list[tuple[int, bytes]]:
     length = sum(planes_length(piece) for piece in pieces)
-    planes = memoryview(unzstd(frame.payload, length, b""))
+    planes = memoryview(zstd.decompress(frame.payload, length))
     if len(planes) != length:
         raise Corrupt("a frame of the patch holds fewer bytes than it says; discard the patch")
     parts, at = [], 0

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import zstandard
-
 from farshore.core.errors import Invalid
+from farshore.delta import zstd
 from farshore.delta.container import (
     FRAME_BYTES,
     HISTORY_BYTES,
@@ -146,7 +145,7 @@ class Encoder:
             check = zlib.crc32(part, check)
         if self.level == "fast":
             planes = b"".join(split_planes(piece, part, self.fetch) for piece, part in zip(pieces, data, strict=True))
-            payload = zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(planes)
+            payload = zstd.compress(planes, ZSTANDARD_LEVEL)
             return self._frame(Kind.PLANES, pieces_table(pieces), payload, check, keep=keep)
         writer = coder()
         for piece, part in zip(pieces, data, strict=True):
@@ -188,14 +187,7 @@ def _bits(piece: Piece) -> int:
 
 def _code_plain(plain: Plain, data: bytes, before: bytes) -> bytes:
     if plain.method == ZSTANDARD:
-        base = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if before else None
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            ZSTANDARD_LEVEL,
-            source_size=len(data) + len(before),
-            window_log=24,
-            enable_ldm=len(data) + len(before) > FRAME_BYTES,
-        )
-        return zstandard.ZstdCompressor(compression_params=parameters, dict_data=base).compress(data)
+        return zstd.compress(data, ZSTANDARD_LEVEL, before, window_log=24, far=len(data) + len(before) > FRAME_BYTES)
     room = bytearray(before) + data
     writer = coder()
     writer.bytes(room, plain.places(), len(before), plain.trained, int(plain.method == MODELLED_FULL))
