@@ -65,9 +65,23 @@ def reported(
         )
         models[twin.key_of(name)] = documents.builtins(model)
     agent: dict[str, Any] = {"version": __version__, "machine": local.device.machine, "memory": local.device.memory}
+    agent["room"] = room(local)
     agent |= {"runtimes": list(local.runtimes)} | ({} if fault is None else {"fault": documents.builtins(fault)})
     agent |= {} if local.stale is None else {"stale": documents.builtins(local.stale)}
     return {"agent": agent, "models": models}
+
+
+def room(local: Local) -> int:
+    """Bytes that may still be written, by quota and disk: rounded down by up to a fifth, so that a disk that others write to, too,
+    is not news all the time.
+    """
+    free = max(local.free - local.device.keep_free, 0)
+    step = 1 << max(free.bit_length() - 3, 0)
+    free = min(free - free % step, 1 << 50)
+    if local.device.quota is None:
+        return free
+    used = sum(local.blobs.values()) + sum(local.partials.values())
+    return min(max(local.device.quota - used, 0), free)
 
 
 def _running(state: ModelState, digest: str | None) -> Running | None:
@@ -112,6 +126,7 @@ class Reporter:
 
     Args:
         path: file that remembers what the hub knows; a damaged one only costs a report in full.
+
 
     """
 

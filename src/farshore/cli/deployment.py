@@ -31,16 +31,26 @@ def deployment() -> None:
 @MODEL
 @SELECTOR
 @PRIORITY
+@click.option(
+    "--activate-in",
+    "activate",
+    multiple=True,
+    metavar="WINDOW",
+    help="Devices download at any time and switch at this time of day: 02:00-04:00 (theirs), 02:00-04:00Z (UTC); `always` takes that back.",
+)
 @json_option
 @with_hub
-def create(hub: Hub, name: str, ref: str, selector: str, priority: int, as_json: bool) -> None:
+def create(
+    hub: Hub, name: str, ref: str, selector: str, priority: int, activate: tuple[str, ...], as_json: bool
+) -> None:
     """Create a deployment, or change the one of that name.
 
     \b
     farshore deployment create prod --model detector@champion --to "tags.site = 'oslo'"
     farshore deployment create trial --model detector@3 --to "deviceId IN ['turbine-7']" --priority 10
+    farshore deployment create prod --model detector@4 --activate-in 02:00-04:00
     """
-    found = hub.put_deployment(name, model=ref, selector=selector, priority=priority)
+    found = hub.put_deployment(name, model=ref, selector=selector, priority=priority, activate=windows_of(activate))
     if as_json:
         print_json(found)
     else:
@@ -77,7 +87,7 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
         return
     print_facts([
         ("deployment", found["id"]), ("model", _version(found)), ("to", found["selector"]),
-        ("priority", found["priority"]), ("changed", found["changed"][:19].replace("T", " ")),
+        ("priority", found["priority"]), ("activated in", ", ".join(found.get("activate", []))), ("changed", found["changed"][:19].replace("T", " ")),
         *((f"devices, {role}", count) for role, count in found.get("devices", {}).items()),
     ])  # fmt: skip
 
@@ -93,6 +103,11 @@ def delete(hub: Hub, name: str) -> None:
     """
     hub.delete_deployment(name)
     click.echo(f"{name} is deleted")
+
+
+def windows_of(given: tuple[str, ...]) -> list[str] | None:
+    """Windows as the API takes them: none at all for ``always``, None where nothing was said."""
+    return [] if given == ("always",) else list(given) or None
 
 
 def _version(found: dict[str, Any]) -> str:

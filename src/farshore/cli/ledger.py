@@ -92,7 +92,11 @@ def link() -> None:
 @json_option
 @with_hub
 def list_(hub: Hub, as_json: bool) -> None:
-    """List links with their prices and rates."""
+    """List links with their prices, rates, caps and windows.
+
+    \b
+    farshore link list
+    """
     found = hub.links()
     if as_json:
         print_json(found)
@@ -101,12 +105,18 @@ def list_(hub: Hub, as_json: bool) -> None:
         (
             one["name"],
             f"{one['price']:g} {one['currency']}".strip(),
-            f"{megabytes(one['rate'])}/s" if one["rate"] else "",
+            *(
+                f"{megabytes(one[key])}{unit}" if one[key] else ""
+                for key, unit in (("rate", "/s"), ("day", ""), ("month", ""))
+            ),
+            ", ".join(one["windows"]),
         )
         for one in found
     ]
     print_table(
-        ["link", ">a megabyte", ">rate"], rows, empty="no links yet: farshore link set iridium --price 6 --currency EUR"
+        ["link", ">a megabyte", ">rate", ">a day", ">a month", "windows"],
+        rows,
+        empty="no links yet: farshore link set iridium --price 6 --currency EUR",
     )
 
 
@@ -114,17 +124,32 @@ def list_(hub: Hub, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a megabyte (1 000 000 bytes).")
 @click.option("--currency", default="", help="Of the price.")
-@click.option("--rate", default="0", help="Bytes a second: 8000, 16kB, 1MB.  [default: not known]")
+@click.option(
+    "--rate", default="0", help="Bytes a second that devices may use: 8000, 16kB, 1MB.  [default: as many as pass]"
+)
+@click.option("--day", default="0", help="Bytes that a device may move in a day.  [default: any]")
+@click.option("--month", default="0", help="Bytes that a device may move in a month.  [default: any]")
+@click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="WINDOW",
+    help="Time of day in which devices may move bytes: 22:00-06:00 (theirs), 22:00-06:00Z (UTC).  [default: always]",
+)
 @with_hub
-def set_(hub: Hub, name: str, price: float, currency: str, rate: str) -> None:
-    """Set a link's price and rate. What was moved before keeps its price.
+def set_(
+    hub: Hub, name: str, price: float, currency: str, rate: str, day: str, month: str, windows: tuple[str, ...]
+) -> None:
+    """Set a link's price and what its devices heed. What was moved before keeps its price; days and months are UTC's.
 
     \b
     farshore link set iridium --price 6.50 --currency EUR --rate 16kB
+    farshore link set lte --price 0.01 --currency EUR --day 50MB --month 1GB --window 22:00-06:00
     """
     if price and not currency:
         raise Invalid("a price needs a currency: --currency EUR")
-    hub.put_link(name, price=price, currency=currency, rate=parse_size(rate))
+    sizes = {key: parse_size(text) for key, text in (("rate", rate), ("day", day), ("month", month))}
+    hub.put_link(name, price=price, currency=currency, windows=list(windows), **sizes)
     click.echo(f"{name}: {price:g} {currency} a megabyte".replace(": 0  a megabyte", ": free"))
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farshore.agent.settings import parse_size
 from farshore.cli.connection import with_hub
+from farshore.cli.deployment import windows_of
 from farshore.cli.output import (
     console,
     json_option,
@@ -57,6 +59,13 @@ DEPLOYMENT = click.option(
 SELECTOR = click.option("--to", "selector", default="", help="Devices of a new deployment: a selector.  [default: all]")
 
 
+WAVES = click.option(
+    "--waves", default="100%", show_default=True, help="Counts, percentages, selectors; the last one must be 100%."
+)
+BUDGET = click.option("--budget", metavar="SIZE", help="Most bytes that it may move, as 50MB; it pauses within that.")
+BUDGET_MONEY = click.option("--budget-money", type=click.FloatRange(0), help="Most that it may cost, by links' prices.")
+
+
 @click.group()
 def rollout() -> None:
     """Bring a new version to a fleet, wave by wave, and stop by itself when it is worse."""
@@ -66,10 +75,16 @@ def rollout() -> None:
 @click.argument("model", metavar="REF")
 @DEPLOYMENT
 @SELECTOR
+@WAVES
+@BUDGET
+@BUDGET_MONEY
 @click.option("--all", "every", is_flag=True, help="A line for every device, not only for those that stand out.")
 @json_option
 @with_hub
-def plan(hub: Hub, model: str, deployment: str | None, selector: str, every: bool, as_json: bool) -> None:
+def plan(
+    hub: Hub, model: str, deployment: str | None, selector: str, waves: str, budget: str | None,
+    budget_money: float | None, every: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Say what a rollout would move and cost, device by device, before anything starts.
 
     Patches that devices would use are built meanwhile, so that the bytes are exact. Prices and rates are those of links
@@ -78,41 +93,58 @@ def plan(hub: Hub, model: str, deployment: str | None, selector: str, every: boo
     \b
     farshore rollout plan detector@2 --deployment prod
     farshore rollout plan detector@2 --to "tags.site = 'oslo'" --all
+    farshore rollout plan detector@2 --deployment prod --waves 5%,100% --budget 50MB --budget-money 300
     """
-    found = hub.plan_rollout(
-        {"model": model, "selector": selector, **({"deployment": deployment} if deployment else {})}
-    )
+    body: dict[str, Any] = {"model": model, "selector": selector, "waves": documents.builtins(parse_waves(waves))}
+    body |= {
+        key: value for key, value in (("deployment", deployment), ("budget", _budget(budget, budget_money))) if value
+    }
+    found = hub.plan_rollout(body)
     if as_json:
         print_json(found)
         return
     devices = found["devices"]
-    moved, whole = sum(one["bytes"] for one in devices), sum(one["whole"] for one in devices)
     trouble = [one for one in devices if one.get("trouble")]
+    going = [one for one in devices if not one.get("trouble")]
+    moved, whole = sum(one["bytes"] for one in going), sum(one["whole"] for one in going)
+    others = ", ".join(f"{count} held by {who}" for who, count in sorted(found.get("others", {}).items()))
     print_facts([
         ("brings", f"{found['model']}@{found['version']}"), ("to", f"{len(devices)} devices, {found['selector']}"),
         ("moves", f"{megabytes(moved)} in all" + ("" if found["exact"] else " at most: some patches are still being built")),
-        ("instead of", f"{megabytes(whole)} without patches"), ("costs", _money(devices)),
-        ("takes", f"{_span(max(one.get('seconds', 0) for one in devices))} on the slowest link" if devices else ""),
-        ("cannot", f"{len(trouble)} devices" if trouble else ""),
+        ("instead of", f"{megabytes(whole)} without patches"), ("costs", _money(going)),
+        ("takes", f"{_span(max(one.get('seconds', 0) for one in going))} on the slowest link" if going else ""),
+        ("will not", f"{len(trouble)} devices, by the reasons below" if trouble else ""), ("not counted", others),
     ])  # fmt: skip
     shown = devices if every else trouble or sorted(devices, key=lambda one: -one["bytes"])[:10]
     rows = [
         (one["device"], one["route"], megabytes(one["bytes"]), one.get("link"), _span(one.get("seconds", 0)),
-         _money([one]), one.get("trouble"))
+         _money([one]), one.get("trouble") or one.get("note"))
         for one in shown
     ]  # fmt: skip
     if rows:
         click.echo()
-        print_table(["device", "route", ">bytes", "link", ">time", ">money", "trouble"], rows)
+        print_table(["device", "route", ">bytes", "link", ">time", ">money", "note"], rows)
 
 
 @rollout.command()
 @click.argument("model", metavar="REF")
 @DEPLOYMENT
 @SELECTOR
+@WAVES
 @click.option(
-    "--waves", default="100%", show_default=True, help="Counts, percentages, selectors; the last one must be 100%."
+    "--blue-green",
+    is_flag=True,
+    help="Install and try out beside the version before, wave by wave; `rollout advance` then switches all at once.",
 )
+@click.option(
+    "--activate-in",
+    "activate",
+    multiple=True,
+    metavar="WINDOW",
+    help="Download at any time and switch at this time of day: 02:00-04:00 (theirs), 02:00-04:00Z (UTC); `always` takes that back.",
+)
+@BUDGET
+@BUDGET_MONEY
 @click.option("--name", help="Name of the rollout.  [default: DEPLOYMENT-VERSION]")
 @click.option("--priority", type=click.IntRange(0), default=0, help="Of a new deployment.")
 @click.option(
@@ -135,7 +167,8 @@ def plan(hub: Hub, model: str, deployment: str | None, selector: str, every: boo
 @with_hub
 def start(
     hub: Hub, model: str, deployment: str | None, selector: str, waves: str, name: str | None, priority: int,
-    watching: bool, as_json: bool, **gate: Any,
+    watching: bool, as_json: bool, blue_green: bool, activate: tuple[str, ...], budget: str | None,
+    budget_money: float | None, **gate: Any,
 ) -> None:  # fmt: skip
     """Start a rollout: bring version REF to the devices of a deployment.
 
@@ -143,6 +176,9 @@ def start(
     farshore rollout start detector@2 --deployment prod --waves 1,10%,100%
     farshore rollout start detector@candidate --waves "tags.ring = 'early',100%" --soak 1h --agreement 0.9
     farshore rollout start detector@3 --to "tags.site = 'oslo'" --approval
+    farshore rollout start detector@4 --deployment prod --blue-green
+    farshore rollout start detector@4 --deployment prod --activate-in 02:00-04:00
+    farshore rollout start detector@4 --deployment prod --waves 5%,100% --budget 50MB --budget-money 300
     """
     body: dict[str, Any] = {
         "model": model,
@@ -151,7 +187,10 @@ def start(
         "gate": {key: value for key, value in gate.items() if value is not None},
         "priority": priority,
     }
-    body |= {key: value for key, value in (("deployment", deployment), ("id", name)) if value}
+    optional = (("deployment", deployment), ("id", name), ("budget", _budget(budget, budget_money)))
+    body |= {key: value for key, value in optional if value}
+    body |= {"strategy": "blue-green"} if blue_green else {}
+    body |= {} if (windows := windows_of(activate)) is None else {"activate": windows}
     found = hub.start_rollout(body)
     if as_json:
         print_json(found)
@@ -184,7 +223,10 @@ def list_(hub: Hub, as_json: bool) -> None:
 @rollout.command()
 @click.argument("name")
 @click.option(
-    "--devices", "state", type=click.Choice(["all", "admitted", "confirmed", "failed"]), help="List devices, too."
+    "--devices",
+    "state",
+    type=click.Choice(["all", "admitted", "ready", "confirmed", "failed"]),
+    help="List devices, too.",
 )
 @json_option
 @with_hub
@@ -244,11 +286,20 @@ def _verb(verb: str, said: str, text: str, *, why: bool = False) -> None:
     @json_option
     @with_hub
     def steer(hub: Hub, name: str, reason: str, as_json: bool) -> None:
-        found = hub.steer_rollout(name, verb, reason)
-        if as_json:
-            print_json(found)
-        else:
-            click.echo(f"{name}: {said.format(**found, number=found['wave'] + 1)}")
+        _said(hub.steer_rollout(name, verb, reason), said, as_json=as_json)
+
+
+def _said(found: dict[str, Any], said: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['id']}: {said.format(**found, number=found['wave'] + 1)}")
+
+
+def _budget(size: str | None, money: float | None) -> dict[str, Any]:
+    """A budget as the API takes it; empty for none."""
+    values = {"bytes": None if size is None else parse_size(size), "money": money}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 _verb(
@@ -257,11 +308,29 @@ _verb(
     "Take no device in any more for now.",
     why=True,
 )
-_verb("resume", "running, wave {number} is open", "Go on with a paused rollout.")
+
+
+@rollout.command()
+@click.argument("name")
+@BUDGET
+@BUDGET_MONEY
+@json_option
+@with_hub
+def resume(hub: Hub, name: str, budget: str | None, budget_money: float | None, as_json: bool) -> None:
+    """Go on with a paused rollout, with another budget if one is named.
+
+    \b
+    farshore rollout resume prod-2
+    farshore rollout resume prod-2 --budget 80MB
+    """
+    found = hub.steer_rollout(name, "resume", budget=_budget(budget, budget_money))
+    _said(found, "running, wave {number} is open", as_json=as_json)
+
+
 _verb(
     "advance",
     "{state}, wave {number} is open",
-    "Open the next wave, whatever the gate says; after the last one it is done.",
+    "Open the next wave, whatever the gate says; after the last one switch all devices (blue/green), or be done.",
 )
 _verb(
     "abort",
@@ -317,13 +386,15 @@ def _picture(found: dict[str, Any], trouble: str) -> RenderableType:
     return Group(Text(_headline(found)), table(_COLUMNS, _rows(found)), *tail)
 
 
-_COLUMNS = [">", "wave", "", ">given", ">confirmed", ">failed", ">agree", ">latency", ">memory", ">gap"]
+_COLUMNS = [">", "wave", "", ">given", ">ready", ">confirmed", ">failed", ">agree", ">latency", ">memory", ">gap"]
 
 
 def _print(found: dict[str, Any]) -> None:
     print_facts([
         ("rollout", found["id"]), ("brings", _change(found)), ("to", f"deployment {found['deployment']}"),
-        ("state", found["state"]), ("why", found.get("reason")), ("waits for", found.get("waiting")),
+        ("asked for as", found.get("ref") if found.get("ref") != f"{found['model']}@{found['version']}" else ""),
+        ("state", found["state"] + (", before the switch" if found.get("held") else "")),
+        ("why", found.get("reason")), ("waits for", found.get("waiting")), ("budget", _taken(found)),
     ])  # fmt: skip
     click.echo()
     print_table(_COLUMNS, _rows(found))
@@ -334,7 +405,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
     for number, wave in enumerate(found["waves"], 1):
         said = wave["tally"]
         rows.append((
-            number, wave["wave"], "open" if wave["open"] else "", said["admitted"], said["confirmed"], said["failed"],
+            number, wave["wave"], "open" if wave["open"] else "", said["admitted"], said["ready"] or "", said["confirmed"], said["failed"],
             _ratio(said["agreed"], said["compared"]), _ratio(said["latency"], said["timed"], "×"),
             _ratio(said["memory"], said["weighed"], "×"), _ratio(said["gap"] * 1000, said["switched"], " ms"),
         ))  # fmt: skip
@@ -352,7 +423,8 @@ def _headline(found: dict[str, Any]) -> str:
 
 def _line(found: dict[str, Any]) -> str:
     said = found["waves"][found["wave"]]["tally"]
-    figures = f"{said['admitted']} given, {said['confirmed']} confirmed, {said['failed']} failed"
+    ready = f"{said['ready']} ready, " if found.get("held") else ""
+    figures = f"{said['admitted']} given, {ready}{said['confirmed']} confirmed, {said['failed']} failed"
     return f"{found['id']} {found['state']}: wave {_wave_now(found)}, {figures}" + (
         f"; {found['reason']}" if found.get("reason") else ""
     )
@@ -378,6 +450,14 @@ def _money(devices: list[dict[str, Any]]) -> str:
         if one.get("money"):
             sums[one.get("currency", "")] = sums.get(one.get("currency", ""), 0.0) + one["money"]
     return " + ".join(f"{value:.2f} {currency}".strip() for currency, value in sorted(sums.items()))
+
+
+def _taken(found: dict[str, Any]) -> str:
+    """How much of its budget a rollout has taken; what it moved, where it has none."""
+    budget, moved, money = found.get("budget") or {}, found.get("bytes", 0), found.get("money", 0.0)
+    parts = [f"{megabytes(moved)} of {megabytes(budget['bytes'])}"] if "bytes" in budget else []
+    parts += [f"{money:.2f} of {budget['money']:.2f}"] if "money" in budget else []
+    return ", ".join(parts)
 
 
 def _span(seconds: float) -> str:

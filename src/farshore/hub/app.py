@@ -33,6 +33,7 @@ from farshore.hub.api import (
     events,
     fleet,
     iothub,
+    layers,
     models,
     oidc,
     operators,
@@ -70,6 +71,7 @@ ENDPOINTS = (
     *rollouts.ENDPOINTS,
     *trust.ENDPOINTS,
     *pages.ENDPOINTS,
+    *layers.ENDPOINTS,
 )
 
 

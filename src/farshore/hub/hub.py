@@ -35,6 +35,7 @@ from farshore.hub.enrolment import Enrolments
 from farshore.hub.fleet import Fleet
 from farshore.hub.identities import Identities
 from farshore.hub.issuer import Issuer
+from farshore.hub.layers import Layers
 from farshore.hub.ledger import Ledger
 from farshore.hub.operators import Operators
 from farshore.hub.plans import Plans
@@ -102,6 +103,7 @@ class Hub:
             self.rollouts = Rollouts(self.database, self.director, clock)
             self.ledger = Ledger(self.database)
             self.savings = Savings(self.database, self.registry)
+            self.layers = Layers(self.database, clock)
             interval = wire.MAX_WAIT + settings.sync_seconds
             self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)

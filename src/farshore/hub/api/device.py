@@ -70,7 +70,7 @@ async def sync(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     credential = _credential(request)
     asked = await door.read(request, SyncRequest, what="sync request", limit=MAX_SYNC)
-    told = await hub.threads(hub.fleet.sync, credential, asked)
+    told = await _told(hub, credential, asked)
     held = False
     if not told.news and asked.wait and asked.reported is None:
         held, told = await _wait(hub, request, told, credential, asked)
@@ -161,6 +161,12 @@ def _retry(hub: Hub, asked: SyncRequest, *, served: bool) -> float:
     return round(hub.settings.sync_seconds * random.uniform(*JITTER), 2)  # noqa: S311
 
 
+async def _told(hub: Hub, credential: str, asked: SyncRequest) -> Told:
+    """What a sync comes to: at once where nothing is to be written, else by a thread."""
+    found = hub.fleet.glance(credential, asked)
+    return found if found is not None else await hub.threads(hub.fleet.sync, credential, asked)
+
+
 async def _wait(hub: Hub, request: Request, told: Told, credential: str, asked: SyncRequest) -> tuple[bool, Told]:
     """Hold the request until desired changes or its time is over: whether it was held, and what there is to tell then."""
     loop = asyncio.get_running_loop()
@@ -172,7 +178,7 @@ async def _wait(hub: Hub, request: Request, told: Told, credential: str, asked: 
         try:
             while True:
                 bell.clear()  # before looking: a change after the look rings again
-                told = await hub.threads(hub.fleet.sync, credential, asked)
+                told = await _told(hub, credential, asked)
                 left = end - loop.time()
                 if told.news or left <= 0 or hub.bells.closed:
                     return True, told

@@ -108,6 +108,16 @@ def moved(tx: Connection, device: str, rollout: str) -> tuple[int, float]:
     return int(row[0]), float(row[1])
 
 
+def used(tx: Connection, month: str) -> dict[tuple[str, str], int]:
+    """Bytes that were moved in a month, ``2026-11``, by device and link; of links alone that have a cap."""
+    total = func.sum(ledger.c.bytes).label("total")
+    chosen = select(ledger.c.device, ledger.c.link, total).join(links, links.c.name == ledger.c.link)
+    chosen = chosen.where(links.c.month.is_not(None), ledger.c.day >= f"{month}-01", ledger.c.day <= f"{month}-31")
+    return {
+        (row.device, row.link): int(row.total) for row in tx.execute(chosen.group_by(ledger.c.device, ledger.c.link))
+    }
+
+
 def sums(
     tx: Connection, by: Sequence[str], where: Mapping[str, str], since: str, until: str, limit: int
 ) -> list[Moved]:
