@@ -56,6 +56,20 @@ class Face:
             link.close()
         self.running.stop()
 
+    def cut(self, device: str, module: str) -> None:
+        """End a client's connection."""
+        hub = self.running.hub
+
+        async def end() -> None:
+            hub.connected.end(device, module, "cut by a test")
+
+        self.running.do(end())
+
+    def restart(self) -> None:
+        """Stop the hub, and start it anew over the same data."""
+        self.running.stop()
+        self.running.start()
+
     # -- the service side ------------------------------------------------------------------------------------------
 
     def twin(self, device: str, module: str = "") -> Any:
