@@ -67,6 +67,7 @@ class Plan(Struct, frozen=True):
 class Asked(Struct, frozen=True):
     """What is planned.
 
+    Attributes:
         deployment: its name; there may be none yet.
         selector: for a new deployment; "" for all.
         ref: ``name@3``, ``name@alias`` or ``name``.
@@ -93,8 +94,8 @@ class Plans:
         database: open.
         registry: has the manifests.
         builds: has the patches, and builds those that are needed.
-
         clock: tells the time.
+
     """
 
     def __init__(self, database: Database, registry: Registry, builds: Builds, clock: moments.Clock) -> None:
@@ -224,7 +225,6 @@ class Needs:
         return hash(self._key)
 
 
-def facts_of(twin: Twin) -> Facts:
 def within(found: list[Forecast], twins: Mapping[str, Twin], asked: Asked, key: str) -> list[Forecast]:
     """Forecasts with those marked that a budget does not reach, in the order in which waves take devices in."""
     budget, taken, over = asked.budget, (0.0, 0.0), ""
@@ -275,6 +275,7 @@ def _unheard(one: Forecast, device: Device) -> Forecast:
     return Forecast(one.device, "none", 0, 0, link=one.link, trouble=f"the hub does not listen to it: {device.state}")
 
 
+def facts_of(twin: Twin) -> Facts:
     """What a device's twin tells of it; what is malformed there counts as not told."""
     said: Any = twin.reported.values
     try:
