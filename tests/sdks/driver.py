@@ -6,14 +6,15 @@ It imports nothing of Farshore, and uses the SDK's public API alone.
 import json
 import sys
 import threading
+from pathlib import Path
 
 from azure.iot.device import (
+    X509,
     IoTHubDeviceClient,
     IoTHubModuleClient,
     Message,
     MethodResponse,
     ProvisioningDeviceClient,
-    X509,
 )
 
 LOCK = threading.Lock()
@@ -42,7 +43,7 @@ class Driver:
     ):
         kind = IoTHubModuleClient if module else IoTHubDeviceClient
         if ca:
-            options["server_verification_cert"] = open(ca).read()
+            options["server_verification_cert"] = Path(ca).read_text()
         if edge:
             options.pop("server_verification_cert", None)
             self.client = IoTHubModuleClient.create_from_edge_environment(**options)
@@ -92,8 +93,8 @@ class Driver:
     def report(self, change):
         self.client.patch_twin_reported_properties(change)
 
-    def send(self, data, output=None, id=None, **properties):
-        message = Message(data, message_id=id) if id else Message(data)
+    def send(self, data, output=None, mid=None, **properties):
+        message = Message(data, message_id=mid) if mid else Message(data)
         message.custom_properties.update(properties)
         if output:
             self.client.send_message_to_output(message, output)
@@ -102,7 +103,7 @@ class Driver:
 
     def provision(self, host, scope, registration, key, ca):
         client = ProvisioningDeviceClient.create_from_symmetric_key(
-            host, registration, scope, key, server_verification_cert=open(ca).read()
+            host, registration, scope, key, server_verification_cert=Path(ca).read_text()
         )
         found = client.register()
         return {
@@ -118,7 +119,7 @@ class Driver:
 def work(driver, asked):
     try:
         say(id=asked["id"], value=getattr(driver, asked["do"])(**asked.get("with", {})))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever the SDK raises is told
         say(id=asked["id"], error=type(error).__name__, text=str(error), cause=repr(error.__cause__))
 
 

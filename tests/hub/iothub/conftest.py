@@ -30,6 +30,7 @@ class Running:
     """The hub; :attr:`hub` is used from the test's own thread, as the hub's threads use it."""
 
     def __init__(self, data, **settings):
+        self.clients = []
         self.settings = Settings(data=data, builders=0, **{"iothub_port": free_port(), **settings})
         self.start()
 
@@ -115,6 +116,7 @@ class Mqtt:
         self.running, self.reader, self.numbers, self.heard = running, Reader(), count(1), []
         plain = socket.create_connection(("127.0.0.1", running.settings.iothub_port), timeout=PATIENCE)
         self.socket = running.context.wrap_socket(plain, server_hostname="localhost")
+        running.clients.append(self)
         self.path = "devices/" + client.replace("/", "/modules/", 1)
         if password is None and key is not None:
             expires = int(running.hub.clock()) + 3600 if expires is None else expires
@@ -201,3 +203,5 @@ def running(tmp_path):
     found = Running(tmp_path / "hub")
     yield found
     found.stop()
+    for client in found.clients:
+        client.close()

@@ -264,6 +264,10 @@ class Connection:
         allowed = iothub.filters_of(self._who)
         codes = [min(qos, 1) if name in allowed else packets.REFUSED for name, qos in asked.filters]
         kept = {name: code for (name, _), code in zip(asked.filters, codes, strict=True) if code != packets.REFUSED}
+        if iothub.DESIRED in kept and iothub.DESIRED not in self._session.filters and isinstance(self._who, Identity):
+            # It hears of what changes from here on; what there is already, it asks for.
+            row = await self._hub.threads(self._hub.fleet.twin, self._who.device, self._who.module)
+            self._told = row.desired
         await self._remember({**self._session.filters, **kept})
         self._session.granted(asked, codes)
         self.wake()
