@@ -249,6 +249,8 @@ def _route(one: Endpoint) -> Route:
         if one.who != "operator":
             return await one.handler(request)
         await access.admit(request, one.method, one.path)
+        if one.who == "service":
+            return await service.entrance.answer(one, request)
         done = await one.handler(request)
         await access.note(request, one.method, one.path)
         return done
@@ -278,6 +280,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     ]
     try:
         async with device_door.opened(hub):
+        asyncio.create_task(_now_and_then(hub, hub.tryouts.rest, REST_SECONDS)),
             yield
             hub.bells.close()
     finally:

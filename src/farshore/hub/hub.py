@@ -102,9 +102,9 @@ class Hub:
             self.deployments = Deployments(self.database, self.director, clock)
             self.rollouts = Rollouts(self.database, self.director, clock)
             self.ledger = Ledger(self.database)
-            self.savings = Savings(self.database, self.registry)
             self.layers = Layers(self.database, clock)
             interval = wire.MAX_WAIT + settings.sync_seconds
+            self.savings = Savings(self.database, self.registry)
             self.census = Census(self.database, clock, interval, settings.seen_seconds)
             self.enrolments = Enrolments(self.database, clock, settings.bearer_seconds)
             self.standings = Standings(self.database, clock, Challenges(secret), settings.bearer_seconds)
@@ -117,7 +117,8 @@ class Hub:
                 self.operators.end_development(data / ADMIN)
             self.provenance = Provenance(settings.believed, required=settings.require_signature)
             self.builds = Builds(self.database, self.registry, settings, clock)
-            self.plans = Plans(self.database, self.registry, self.builds)
+            self.plans = Plans(self.database, self.registry, self.builds, clock)
+            self.fleet.resolution.foresee = self.plans.foresee
         except BaseException:
             os.close(self._lock)
             raise
@@ -202,6 +203,7 @@ class Hub:
         try:
             self.builds.close()
             self.fleet.flush_seen()
+            self.tryouts.close()
             self.connected.flush()
         finally:
             self.database.close()
