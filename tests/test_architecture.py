@@ -57,7 +57,7 @@ def test_every_room_tells_what_it_is_for():
     [
         (
             "farshore.agent.loop",
-            {"onnxruntime", "ai_edge_litert", "starlette", "granian", "sqlalchemy", "obstore", "PIL", "azure", "paho"},
+            {"onnxruntime", "ai_edge_litert", "starlette", "granian", "sqlalchemy", "obstore", "PIL", "paho"},
         ),
         ("farshore.serve.front", {"onnxruntime", "ai_edge_litert", "numpy", "PIL", "starlette", "sqlalchemy"}),
         ("farshore.cli", {"onnxruntime", "ai_edge_litert", "numpy", "PIL", "starlette", "sqlalchemy", "urllib3"}),
