@@ -52,6 +52,15 @@ def test_what_was_sent_and_then_deleted_without_an_answer_is_still_in_doubt(tmp_
     assert twin.merge(hub, reporter.change({"b": {}})) == {"b": {}}
 
 
+def test_reports_are_counted_in_a_series_of_each_start(tmp_path):
+    reporter = Reporter(tmp_path / "reported.json", "a")
+    assert (reporter.series, reporter.number) == ("a", 0)
+    for number in (1, 2):
+        reporter.sending({"a": number})
+        assert reporter.number == number
+    assert (Reporter(tmp_path / "reported.json", "b").series, Reporter(tmp_path / "reported.json").number) == ("b", 0)
+
+
 def test_nothing_changed_is_nothing_to_say(tmp_path):
     reporter = Reporter(tmp_path / "reported.json")
     assert reporter.change({"a": 1}) == {"a": 1}

@@ -46,6 +46,33 @@ def test_a_device_set_up_anew_counts_from_nothing(operator, two):
     assert operator.get("/v1/ledger?by=device")[0]["bytes"] == 950
 
 
+def counted(device, digests, fetched, series, number, version=1):
+    current = {"version": version, "digest": digests[version]}
+    said = {"models": {"detector": {"current": current, "fetched": fetched}}}
+    return device.sync(reported=said, series=series, number=number)
+
+
+def test_a_report_that_comes_late_or_again_is_no_news(operator, two):
+    device = operator.enrolled("d")
+    device.sync()
+    for fetched, series, number in ((100, "a", 1), (200, "a", 2), (100, "a", 1), (200, "a", 2), (300, "a", 3)):
+        counted(device, two, fetched, series, number)
+    assert operator.get("/v1/ledger?by=device")[0]["bytes"] == 300
+    counted(device, two, 400, "b", 1)  # the agent was started again
+    counted(device, two, 350, "a", 4)  # a report of before, on a long way
+    twin = operator.get("/v1/devices/d/twin")
+    assert twin["properties"]["reported"]["models"]["detector"]["fetched"] == 400
+    counted(device, two, 50, "b", 2)  # it lost its notes
+    assert operator.get("/v1/ledger?by=device")[0]["bytes"] == 450
+
+
+def test_who_does_not_count_his_reports_is_heard_as_before(operator, two):
+    device = operator.enrolled("d")
+    counted(device, two, 100, "a", 5)
+    say(device, two, 1, 150)
+    assert operator.get("/v1/ledger?by=device")[0]["bytes"] == 150
+
+
 def test_the_ledger_outlives_devices_and_links(operator, two):
     device = operator.enrolled("d", tags={"link": "iridium"})
     device.sync()

@@ -71,3 +71,17 @@ def test_a_retry_is_kept_and_holds_nothing(row):
     told = {"models": {"a": {**ONE, "retry": 3}}}
     read = {**told, "$metadata": {}}
     assert twins.by_hand(row, read, told) == {"models": {"a": {"retry": 3}}, "$metadata": {}}
+
+
+def test_a_report_is_heard_once_and_in_order(row):
+    one = twins.hear(row, "a", 1)
+    assert one.heard == (("a", 1),)
+    assert twins.hear(one, "a", 1) is None
+    two = twins.hear(twins.hear(one, "a", 7), "b", 1)
+    assert two.heard == (("a", 7), ("b", 1))
+    assert twins.hear(two, "a", 8) is None  # a series that another one has followed
+    assert twins.hear(two, "", 0) is two
+    many = two
+    for number in range(20):
+        many = twins.hear(many, f"s{number}", 1)
+    assert len(many.heard) == twins.SERIES

@@ -207,7 +207,15 @@ def drawn(seed):
 def check_story(world_of, seed, count):
     """Two rollouts at once in bad weather; then what must hold whatever happened."""
     faults = Faults(
-        request=0.05, reply=0.08, twice=0.05, outages=30.0, outage=120.0, reboots=10.0, jumps=5.0, restarts=60.0
+        request=0.05,
+        reply=0.08,
+        twice=0.05,
+        late=0.03,
+        outages=30.0,
+        outage=120.0,
+        reboots=10.0,
+        jumps=5.0,
+        restarts=60.0,
     )
     world = world_of(seed, count, faults=faults, rates=(8_000.0, 16_000.0, 1e6))
     names = (MODEL, "sorter")
@@ -232,6 +240,9 @@ def check_story(world_of, seed, count):
     world.run(300)
     world.settle(900)
 
+    entered = {row.device: row.bytes for row in world.hub.ledger.sums(("device",), {}, "", "", 10_000)}
+    fetched = {one.name: sum(one.notes.note(name).fetched for name in names) for one in world.devices.values()}
+    assert entered == {name: count for name, count in fetched.items() if count}, "the ledger is what devices moved"
     for name in names:
         found, tallies = world.hub.rollouts.one(f"r-{name}")
         for wave, tally in zip(told[name], tallies, strict=True):

@@ -101,7 +101,9 @@ def build(
         clock=clock,
         pace=Pace(settings.rate, clock, journal),
     )
-    return Agent(site, Hands(site, apply), Reporter(settings.folder / "reported.json"), chance)
+    return Agent(
+        site, Hands(site, apply), Reporter(settings.folder / "reported.json", f"{chance.getrandbits(64):016x}"), chance
+    )
 
 
 def _link(settings: Settings, who: Identity) -> Link:

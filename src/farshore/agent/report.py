@@ -126,11 +126,15 @@ class Reporter:
 
     Args:
         path: file that remembers what the hub knows; a damaged one only costs a report in full.
+        series: names the reports of this start of the agent.
 
+    Attributes:
+        number: reports sent so far.
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, series: str = "") -> None:
+        self.series, self.number = series, 0
         self._path = path
         self._sent = _read(path)
 
@@ -141,6 +145,7 @@ class Reporter:
 
     def sending(self, change: dict[str, Any]) -> None:
         """Note that ``change`` is about to be sent."""
+        self.number += 1
         doubtful = touched(self._sent.doubtful, change)
         if doubtful != self._sent.doubtful:
             self._keep(_Sent(self._sent.accepted, doubtful))

@@ -152,9 +152,9 @@ class Agent:
                 self._reporter.sending(change)
             # A second at least, also where nothing is held: it tells the hub that this device comes back by itself.
             nonce = site.trust.ask()
-            reply = site.link.sync(
-                SyncRequest(site.journal.notes.seen, change, max(patience, 1), nonce, site.trust.held())
-            )
+            counted = {} if change is None else {"series": self._reporter.series, "number": self._reporter.number}
+            seen, held = site.journal.notes.seen, site.trust.held()
+            reply = site.link.sync(SyncRequest(seen, change, max(patience, 1), nonce, held, **counted))  # type: ignore[arg-type]
             if change is not None:
                 self._reporter.accepted(section)
             change = None  # the hub has it, whatever its answer is worth

@@ -141,6 +141,8 @@ class SyncRequest(Struct, frozen=True, omit_defaults=True):
         wait: seconds the hub may hold the request while desired is unchanged; only honoured without ``reported``.
         nonce: a fresh random text; the hub's order echoes it.
         have: versions of the signed metadata that the device holds, by role.
+        series, number: which report this is: every start of the agent names a series, in which its reports are counted from 1. So one
+            that comes late, or again, is not taken for news. "" and 0 from who does not count.
 
     """
 
@@ -149,6 +151,8 @@ class SyncRequest(Struct, frozen=True, omit_defaults=True):
     wait: Annotated[int, Meta(ge=0, le=MAX_WAIT)] = 0
     nonce: Annotated[str, Meta(max_length=64, pattern=r"^([A-Za-z0-9_-]{16,})?\Z")] = ""
     have: Annotated[dict[Annotated[str, Meta(max_length=128)], Count], Meta(max_length=MAX_ROLES)] = {}
+    series: Annotated[str, Meta(max_length=32, pattern=r"^[A-Za-z0-9_-]*\Z")] = ""
+    number: Count = 0
 
 
 class SyncReply(Struct, frozen=True, omit_defaults=True):

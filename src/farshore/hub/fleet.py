@@ -102,7 +102,7 @@ class Fleet:
             stale = self._is_stale(tx, row) or request.seen > row.desired.version
         self.saw(row.device)
         if stale or request.reported:
-            row = self._update(row.device, request.reported or {}, request.seen)
+            row = self._update(row.device, request.reported or {}, request.seen, count=(request.series, request.number))
         return Told(row, news=row.desired.version != request.seen)
 
     def glance(self, credential: str, request: wire.SyncRequest) -> Told | None:
@@ -378,7 +378,9 @@ class Fleet:
         seen = self._seen.get(device.id)
         return device if seen is None else msgspec.structs.replace(device, seen=seen)
 
-    def _update(self, device: str, report: dict[str, Any], seen: int = 0, module: str = "") -> Twin:
+    def _update(
+        self, device: str, report: dict[str, Any], seen: int = 0, module: str = "", count: tuple[str, int] = ("", 0)
+    ) -> Twin:
         """Resolve desired, take a report; write only what is new.
 
         A hub that was restored from a backup meets devices that have ``seen`` more than it remembers to have said. They do not
@@ -390,7 +392,9 @@ class Fleet:
                 raise Unauthenticated("this device was deleted: enrol it anew")
             now = self._clock()
             # What it says now is about what it was told before: no rollout that only now takes it in may count that.
-            changed, moved = self._reported(tx, row, report, now)
+            heard = twins.hear(row, *count) if report else None
+            changed, moved = (row, False) if heard is None else self._reported(tx, heard, report, now)
+            changed = row if changed == heard else changed
             changed = self._settled(tx, changed, now, told=max(row.desired.version, seen))
             if seen > changed.desired.version:
                 section = msgspec.structs.replace(changed.desired, version=seen + 1)
@@ -451,7 +455,7 @@ class Fleet:
         """``row`` with a report taken, and whether that moved a rollout."""
         section = twin.patch(row.reported, report, moments.text(now), limit=twin.MAX_REPORTED)
         if not twin.difference(row.reported.values, section.values):
-            return row, False  # said before: a repeated report costs no write
+            return row, False  # said before
         said = holdings.note_reported(tx, row, section.values)
         held_before = {} if row.module else wire.reported_models(row.reported.values)
         changes.add(tx, "twin.reported", _subject(row), now, detail=timeline.said(held_before, said))

@@ -18,6 +18,27 @@ def new(device: str, tags: dict[str, Any], now: float, module: str = "") -> Twin
     return Twin(device, 1, tags, {}, twin.empty(stamp, versioned=True), twin.empty(stamp), 0, module)
 
 
+SERIES = 8
+"""Series of reports that are remembered: starts of an agent, while a report of an earlier one is still under way."""
+
+
+def hear(row: Twin, series: str, number: int) -> Twin | None:
+    """``row`` once it has heard a report; None if it came late or again, so that nothing it says is news.
+
+    Args:
+        row: the twin.
+        series, number: as :class:`farshore.core.wire.SyncRequest` has them; "" and 0 are never late.
+
+    """
+    if not series:
+        return row
+    known = dict(row.heard)
+    if series in known and (series != row.heard[-1][0] or number <= known[series]):
+        return None
+    kept = [one for one in row.heard if one[0] != series][-(SERIES - 1) :]
+    return msgspec.structs.replace(row, heard=(*kept, (series, number)))
+
+
 def check_tags(tags: dict[str, Any]) -> None:
     """Pass if a twin may begin with these.
 

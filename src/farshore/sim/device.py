@@ -184,7 +184,8 @@ class Simulated:
             self.reports.sending(change)
         self.synced = now
         try:
-            reply = self.hub.sync(self, SyncRequest(seen=self.notes.notes.seen, reported=change, wait=1))
+            counted = (self.name, self.reports.number) if change is not None else ("", 0)
+            reply = self.hub.sync(self, SyncRequest(self.notes.notes.seen, change, 1, "", {}, *counted))
         except Unavailable:
             return
         if change is not None:

@@ -40,6 +40,7 @@ class Faults:
         request: share of requests that never arrive.
         reply: share of replies that never arrive.
         twice: share of requests that arrive twice.
+        late: share of requests that arrive once more, after the next one.
         offline: share of the devices that are away from the beginning on.
         outages: times a day that a device is away for a while.
         outage: seconds that such an outage takes, on average.
@@ -52,6 +53,7 @@ class Faults:
     request: float = 0.0
     reply: float = 0.0
     twice: float = 0.0
+    late: float = 0.0
     offline: float = 0.0
     outages: float = 0.0
     outage: float = 1800.0
@@ -90,6 +92,7 @@ class World(device.Hub):
         self.story: list[tuple[float, str]] = []
         self._events: list[tuple[float, int, str]] = []
         self._serial = 0
+        self._late: dict[str, SyncRequest] = {}
         with self.hub.database.writing() as tx:
             for number in range(count):
                 self._add(tx, f"device-{number:06d}", number, rates[number % len(rates)])
@@ -155,6 +158,11 @@ class World(device.Hub):
             raise Unavailable("the request was lost")
         for _ in range(1 + (self.chance.random() < self.faults.twice)):
             told = self.hub.fleet.sync(_credential(one.name), request)
+        late = self._late.pop(one.name, None)
+        if late is not None:
+            self.hub.fleet.sync(_credential(one.name), late)
+        elif self.chance.random() < self.faults.late:
+            self._late[one.name] = request
         if self.chance.random() < self.faults.reply:
             raise Unavailable("the reply was lost")
         return SyncReply(twin.wire(told.twin.desired) if told.news else None, 30.0)

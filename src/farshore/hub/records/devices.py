@@ -58,6 +58,7 @@ class Twin(Struct, frozen=True):
         reported: what the device said.
         rules: the counter of deployment changes when this row was read.
         module: whose twin it is on the device; "" for the device's own.
+        heard: the newest report of each of the last series of reports, the newest series last; see :class:`farshore.core.wire.SyncRequest`.
 
     """
 
@@ -69,6 +70,7 @@ class Twin(Struct, frozen=True):
     reported: Section
     rules: int
     module: str = ""
+    heard: tuple[tuple[str, int], ...] = ()
 
 
 class Standing(Struct, frozen=True):
@@ -296,6 +298,7 @@ def _columns(twin: Twin) -> dict[str, Any]:
         "reported": twin.reported.values,
         "reported_metadata": twin.reported.metadata,
         "reported_version": twin.reported.version,
+        "heard": twin.heard,
     }
 
 
@@ -311,6 +314,7 @@ def _twin(row: Row[Any] | None) -> Twin | None:
         reported=Section(row.reported, row.reported_metadata, row.reported_version),
         rules=row.rules or 0,
         module=row.module,
+        heard=tuple((series, number) for series, number in row.heard or ()),
     )
 
 

@@ -192,6 +192,7 @@ twins = Table(
     Column("reported", Json, nullable=False),
     Column("reported_metadata", Json, nullable=False),
     Column("reported_version", BigInteger, nullable=False),
+    Column("heard", Json),  # series and numbers of the newest reports; NULL for none
 )
 
 holdings = Table(
