@@ -118,6 +118,38 @@ def push(
         click.echo(f"  note: {note}")
 
 
+@model.command("try")
+@click.argument("ref")
+@click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Least score.  [default: the model's]")
+@json_option
+@with_hub
+def try_(hub: Hub, ref: str, picture: Path, threshold: float | None, as_json: bool) -> None:
+    """Show what a version says to a picture, tried out beside the hub: no device is asked.
+
+    \b
+    farshore model try detector@3 harbour.jpg
+    farshore model try detector@candidate harbour.jpg --threshold 0.3 --json
+    """
+    found = hub.try_out(ref, picture.read_bytes(), threshold)
+    if as_json:
+        print_json(found)
+        return
+    findings = next((found[name] for name in ("detections", "segments", "classes", "poses") if name in found), None)
+    if findings is None:
+        click.echo("the answer is no list of findings: --json shows it")
+        return
+    rows = [
+        (
+            one.get("class", ""),
+            f"{one.get('score', one.get('share', 0)):.3f}",
+            " ".join(f"{edge:.0f}" for edge in one.get("box", ())),
+        )
+        for one in findings
+    ]
+    print_table(["class", ">score", "box (top left bottom right)"], rows, empty="nothing above the threshold")
+
+
 @model.command("list")
 @click.argument("name", required=False)
 @json_option

@@ -130,6 +130,13 @@ class Hub(Wire):
         """Let the hub make its next own keys."""
         self._call("POST", "/v1/trust/keys")
 
+    def try_out(self, ref: str, picture: bytes, threshold: float | None = None) -> Json:
+        """What a version says to a picture, tried out beside the hub; ``threshold`` is the least score, 0 to 1."""
+        query = "" if threshold is None else f"?threshold={round(100 * threshold)}"
+        headers = {"Content-Length": str(len(picture)), "Content-Type": "application/octet-stream"}
+        with self._open("POST", f"{self._version(ref)}/try{query}", picture, headers) as response:
+            return documents.decode(self._read(response), dict[str, Any], what="the hub's answer", limit=MAX_REPLY)
+
     def role_draft(self, model: str) -> bytes:
         """The role of a model's publisher as it would be now, unsigned."""
         with self._open("GET", f"/v1/models/{quote(model, safe='')}/role") as response:

@@ -46,6 +46,8 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("POST", "/v1/logout"): Need("viewer", "some"),
     ("GET", "/v1/blobs/{digest}"): Need("publisher", "some"),
     ("PUT", "/v1/blobs/{digest}"): Need("publisher", "some"),
+    ("POST", "/v1/blobs"): Need("publisher", "some"),
+    ("POST", "/v1/recognitions"): Need("publisher", "some"),
     ("GET", "/v1/models"): Need("viewer", "some"),
     ("GET", _MODEL): Need("viewer", "model"),
     ("PATCH", _MODEL): Need("publisher", "model"),
@@ -56,6 +58,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("DELETE", _VERSION): Need("publisher", "model"),
     ("GET", f"{_VERSION}/manifest"): Need("viewer", "model"),
     ("GET", f"{_VERSION}/patches"): Need("viewer", "model"),
+    ("POST", f"{_VERSION}/try"): Need("viewer", "model"),
     ("GET", f"{_VERSION}/files/{{path}}"): Need("viewer", "model"),
     ("GET", f"{_MODEL}/diff"): Need("viewer", "model"),
     ("GET", f"{_MODEL}/role"): Need("publisher", "model"),
@@ -125,7 +128,12 @@ TABLE: Mapping[tuple[str, str], Need] = {
 }
 
 
-UNNOTED = {("POST", "/v1/rollouts/plan"), ("POST", "/v1/logout")}
+UNNOTED = {
+    ("POST", "/v1/rollouts/plan"),
+    ("POST", "/v1/logout"),
+    ("POST", "/v1/recognitions"),
+    ("POST", f"{_VERSION}/try"),
+}
 """What changes nothing that anybody would ask about later."""
 
 

@@ -46,7 +46,8 @@ class Endpoint:
         path: with ``{name}`` segments.
         handler: answers it.
         summary: one line.
-        who: who may ask: an ``operator`` by token, a ``device`` by credential, a ``ticket``'s holder, or ``anyone``.
+        who: who may ask: an ``operator`` by token, a ``device`` by credential, a ``ticket``'s holder, a ``service`` that speaks
+            IoT Hub's dialect, by a policy's signature, or ``anyone``.
         takes: type of the JSON body; ``bytes`` for raw bytes; None for none.
         gives: type of the JSON answer; ``bytes`` for raw bytes; None for none.
         status: of success.
@@ -58,7 +59,7 @@ class Endpoint:
     path: str
     handler: Handler
     summary: str
-    who: Literal["operator", "device", "ticket", "anyone"] = "operator"
+    who: Literal["operator", "device", "ticket", "service", "anyone"] = "operator"
     takes: Any = None
     gives: Any = None
     status: int = 200
@@ -162,6 +163,17 @@ async def read(request: Request, kind: type[T], *, what: str, limit: int = docum
         TooLarge: above ``limit``.
 
     """
+    return documents.decode(await body(request, limit, what=what), kind, what=what, limit=limit)
+
+
+async def body(request: Request, limit: int, *, what: str) -> bytes:
+    """The body as it is.
+
+    Raises:
+        Invalid: no length, or cut short.
+        TooLarge: above ``limit``.
+
+    """
     wanted = length(request, limit)
     data = bytearray()
     try:
@@ -173,7 +185,7 @@ async def read(request: Request, kind: type[T], *, what: str, limit: int = docum
         raise Invalid(f"{what}: cut short") from None
     if len(data) != wanted:
         raise Invalid(f"{what}: {len(data)} bytes came, {wanted} were announced")
-    return documents.decode(data, kind, what=what, limit=limit)
+    return bytes(data)
 
 
 def reply(request: Request, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -21,6 +21,7 @@ from farshore.hub.ingest import Push
 from farshore.hub.records import models as records
 from farshore.hub.registry import Draft
 from farshore.hub.roles import EVERY
+from farshore.hub.tryouts import MAX_PICTURE
 from farshore.store import files
 
 MAX_PUSH = 4 << 20
@@ -44,7 +45,15 @@ async def has_blob(request: Request) -> Response:
 async def put_blob(request: Request) -> Response:
     """Spool, hash while writing, compare, keep. The blob is known only when its bytes are durable."""
     hub: Hub = request.app.state.hub
-    digest = digests.parse(door.segment(request, "digest"))
+    return await _take(request, hub, digests.parse(door.segment(request, "digest")))
+
+
+async def post_blob(request: Request) -> Response:
+    """For who cannot hash before sending, as a browser cannot: the answer says the digest."""
+    return await _take(request, request.app.state.hub, None)
+
+
+async def _take(request: Request, hub: Hub, digest: Digest | None) -> Response:
     wanted = door.length(request, hub.settings.max_blob)
     if wanted + HEADROOM > files.free_bytes(hub.registry.spool):
         raise Unavailable(f"disk full: no room for {wanted} bytes on the hub; free some space, then try again")
@@ -57,6 +66,8 @@ async def put_blob(request: Request) -> Response:
             os.close(fd)
         if found.size != wanted:
             raise Invalid(f"{found.size} bytes came, {wanted} were announced")
+        if digest is None:
+            digest = found.digest()
         if found.digest() != digest:
             raise Corrupt(f"the bytes are {found.digest()}, not {digest}: send them again")
         await hub.long_work(hub.registry.add_blob, digest, path, found.size)
@@ -108,6 +119,27 @@ async def push(request: Request) -> Response:
 
     made, status = await hub.long_work(make)
     return door.reply(request, made, status)
+
+
+async def recognise(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    asked = await door.read(request, Push, what="push", limit=MAX_PUSH)
+    caller = access.caller(request)
+
+    def look() -> words.Recognised:
+        access.check_held(hub, caller, [Digest(file.digest) for file in asked.files])
+        found = ingest.content_of(hub.registry, asked, hub.provenance, limit=hub.settings.max_version)
+        return words.Recognised(*found)
+
+    return door.reply(request, await hub.long_work(look))
+
+
+async def try_out(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    version = await hub.threads(_find, hub, request)
+    threshold = door.number(request, "threshold", 0, 0, 100) / 100 if "threshold" in request.query_params else None
+    picture = await door.body(request, MAX_PICTURE, what="picture")
+    return door.reply(request, await hub.long_work(hub.tryouts.answer, version, picture, threshold))
 
 
 async def publish(request: Request) -> Response:
@@ -249,6 +281,23 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/blobs/{digest}", has_blob, "Whether a blob is here (HEAD), and its bytes", gives=bytes),
     Endpoint("PUT", "/v1/blobs/{digest}", put_blob, "Upload a blob", takes=bytes, gives=dict[str, Any], status=201),
     Endpoint(
+        "POST",
+        "/v1/blobs",
+        post_blob,
+        "Upload a blob, and be told its digest",
+        takes=bytes,
+        gives=dict[str, Any],
+        status=201,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/recognitions",
+        recognise,
+        "What a push would make of files, and why",
+        takes=Push,
+        gives=words.Recognised,
+    ),
+    Endpoint(
         "GET",
         "/v1/models",
         list_models,
@@ -298,6 +347,15 @@ ENDPOINTS = (
     Endpoint("DELETE", _ONE, delete_version, "Delete a version that nothing needs", status=204),
     Endpoint("GET", f"{_ONE}/manifest", manifest, "Its manifest, as its publisher signed for it", gives=bytes),
     Endpoint("GET", f"{_ONE}/patches", list_patches, "Patches to its files", gives=list[words.Patch]),
+    Endpoint(
+        "POST",
+        f"{_ONE}/try",
+        try_out,
+        "What it says to a picture, tried out beside the hub",
+        takes=bytes,
+        gives=dict[str, Any],
+        query=(("threshold", "least score in per cent, 0 to 100"),),
+    ),
     Endpoint("GET", f"{_ONE}/files/{{path}}", file, "One of its files, whole or one range", gives=bytes),
     Endpoint(
         "GET",

@@ -46,6 +46,13 @@ class Draft(Struct, frozen=True):
     role: Raw
 
 
+class Recognised(Struct, frozen=True):
+    """What a push would make of files: the ``content`` of the version, and in ``notes`` why they were read so."""
+
+    content: Content
+    notes: list[str]
+
+
 class SignedRole(Struct, frozen=True, forbid_unknown_fields=True):
     """Attributes: ``role`` of a draft, with the publisher's signatures."""
 
@@ -293,9 +300,7 @@ def version(row: models.Version, aliases: dict[str, int], *, existing: bool = Fa
 
 
 def full_version(row: models.Version, aliases: dict[str, int], content: Content) -> FullVersion:
-    return FullVersion(
-        **_common(row, aliases), properties=row.properties, notes=row.notes, manifest=content
-    )
+    return FullVersion(**_common(row, aliases), properties=row.properties, notes=row.notes, manifest=content)
 
 
 def _common(row: models.Version, aliases: dict[str, int]) -> dict[str, Any]:
