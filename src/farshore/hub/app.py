@@ -39,6 +39,7 @@ from farshore.hub.api import (
     operators,
     pages,
     rollouts,
+    service,
     trust,
 )
 from farshore.hub.api.door import Door, Endpoint
@@ -56,6 +57,7 @@ OTHER_FILES = 512
 """Descriptors for all but requests that wait."""
 TIDY_SECONDS = 3600.0
 TICK_SECONDS = 1.0
+REST_SECONDS = 30.0
 ANSWER_SECONDS = 0.1
 """Time between the order to stop and the last connection's end: enough to answer those that wait."""
 CERTIFICATE_SECONDS = 3600.0
@@ -71,6 +73,7 @@ ENDPOINTS = (
     *rollouts.ENDPOINTS,
     *layers.ENDPOINTS,
     *trust.ENDPOINTS,
+    *service.ENDPOINTS,
     *pages.ENDPOINTS,
 )
 
@@ -246,6 +249,8 @@ def _check_address(settings: Settings) -> None:
 def _route(one: Endpoint) -> Route:
     async def answer(request: Request) -> Response:
         acting.now.set(None)
+        if one.who == "service":
+            return await service.entrance.answer(one, request)
         if one.who != "operator":
             return await one.handler(request)
         await access.admit(request, one.method, one.path)
@@ -275,6 +280,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         asyncio.create_task(_now_and_then(hub, hub.fleet.flush_seen, hub.settings.seen_seconds)),
         asyncio.create_task(_now_and_then(hub, hub.connected.flush, hub.settings.seen_seconds)),
         asyncio.create_task(_now_and_then(hub, hub.tidy, TIDY_SECONDS)),
+        asyncio.create_task(_now_and_then(hub, hub.tryouts.rest, REST_SECONDS)),
     ]
     try:
         async with device_door.opened(hub):

@@ -21,7 +21,7 @@ from farshore.hub import moments, query, twins
 from farshore.hub.configuration import APPLIED, TARGETED
 from farshore.hub.database import Database
 from farshore.hub.query import Query
-from farshore.hub.records import devices, identities
+from farshore.hub.records import changes, devices, identities
 from farshore.hub.records.devices import ACCEPTED, Device, Twin
 from farshore.hub.records.identities import Identity
 from farshore.hub.resolution import Resolution
@@ -31,6 +31,8 @@ PAGE = 500
 LOOKED = 5000
 MAX_ITEMS = 1000
 MAX_TOKEN = 2048
+KEPT = 1000
+"""Counts that are remembered."""
 
 Connected = Callable[[str, str], bool]
 """Whether a client of this device or module ("" for the device itself) is connected now."""
@@ -72,6 +74,7 @@ class Queries:
         self._database = database
         self._resolution = resolution
         self._clock = clock
+        self._counts: dict[str, tuple[int, int]] = {}
 
     def document(self, row: Twin) -> dict[str, Any]:
         """A twin as IoT Hub's clients read it.
@@ -105,21 +108,18 @@ class Queries:
             return self._summed(asked, place, limit)
         return self._rows(asked, place, limit)
 
+    def targeted(self, text: str) -> int:
+        """How many devices, or modules, a configuration's target condition meets."""
+        return self._counted(f"target {text}", lambda: sum(1 for _ in self.target(text)))
+
     def count(self, text: str) -> int:
         """How many rows a query's answer has; 0 for what is no query.
 
-        A sum of its own is believed: ``SELECT COUNT() AS n`` counts what it counts.
+        A sum of its own is believed: ``SELECT COUNT() AS n`` counts what it counts. As long as the feed stands still, the
+        count does.
 
         """
-        try:
-            asked = query.parse(text)
-            found = query.answer(asked, self._all(asked))
-            if asked.sums and not asked.group:
-                value = next(iter(next(found).values()), 0)
-                return int(value) if isinstance(value, int | float) else 0
-            return sum(1 for _ in found)
-        except FarshoreError:
-            return 0
+        return self._counted(text, lambda: self._count(text))
 
     def target(self, text: str) -> Iterator[tuple[str, str]]:
         """Devices, or modules, that a target condition meets; a module's name is "" for devices.
@@ -138,6 +138,29 @@ class Queries:
                 yield row.device, ""
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _counted(self, text: str, count: Callable[[], int]) -> int:
+        with self._database.reading() as tx:
+            newest = changes.newest(tx)
+        known = self._counts.get(text)
+        if known is not None and known[0] == newest:
+            return known[1]
+        found = count()
+        if len(self._counts) >= KEPT:
+            self._counts.clear()
+        self._counts[text] = newest, found
+        return found
+
+    def _count(self, text: str) -> int:
+        try:
+            asked = query.parse(text)
+            found = query.answer(asked, self._all(asked))
+            if asked.sums and not asked.group:
+                value = next(iter(next(found).values()), 0)
+                return int(value) if isinstance(value, int | float) else 0
+            return sum(1 for _ in found)
+        except FarshoreError:
+            return 0
 
     def _rows(self, asked: Query, place: _Place, limit: int) -> Page:
         if place.left is not None:

@@ -23,14 +23,25 @@ def device(service):
 
 
 def test_an_identity_from_its_making_to_its_end(service, operator):
-    made = service.put("/devices/Cam-7", {"deviceId": "Cam-7", "status": "enabled", "authentication": {"symmetricKey": {"primaryKey": KEY}}})
+    made = service.put(
+        "/devices/Cam-7",
+        {"deviceId": "Cam-7", "status": "enabled", "authentication": {"symmetricKey": {"primaryKey": KEY}}},
+    )
     assert made["authentication"]["symmetricKey"]["primaryKey"] == KEY and made["authentication"]["type"] == "sas"
-    assert (made["status"], made["connectionState"], made["lastActivityTime"]) == ("enabled", "Disconnected", "0001-01-01T00:00:00Z")
+    assert (made["status"], made["connectionState"], made["lastActivityTime"]) == (
+        "enabled",
+        "Disconnected",
+        "0001-01-01T00:00:00Z",
+    )
     assert base64.b64decode(made["etag"]).isdigit()
     assert operator.get("/v1/devices/Cam-7")["state"] == "accepted"
     assert "DeviceAlreadyExists" in service.refused("PUT", "/devices/Cam-7", 409, json={})
     changed = service.put("/devices/Cam-7", {**made, "status": "disabled", "statusReason": "lost"}, etag=made["etag"])
-    assert (changed["status"], changed["statusReason"], changed["generationId"]) == ("disabled", "lost", made["generationId"])
+    assert (changed["status"], changed["statusReason"], changed["generationId"]) == (
+        "disabled",
+        "lost",
+        made["generationId"],
+    )
     assert operator.get("/v1/devices/Cam-7")["state"] == "revoked"
     for stale in (made["etag"], f'"{made["etag"]}"'):
         assert "PreconditionFailed" in service.refused("PUT", "/devices/Cam-7", 412, json={}, etag=stale)
@@ -52,7 +63,9 @@ def test_devices_of_ours_are_there_too_and_may_be_given_keys(service, operator):
 
 
 def test_modules(service, device):
-    made = service.ask("PUT", "/devices/d/modules/camera", json={"moduleId": "camera", "managedBy": "us"}, status=201).json()
+    made = service.ask(
+        "PUT", "/devices/d/modules/camera", json={"moduleId": "camera", "managedBy": "us"}, status=201
+    ).json()
     assert (made["moduleId"], made["managedBy"]) == ("camera", "us") and "status" not in made
     assert [one["moduleId"] for one in service.get("/devices/d/modules")] == ["camera"]
     assert service.get("/devices/d/modules/camera") == made
@@ -67,7 +80,11 @@ def test_what_identities_are_refused(service, device):
         ("/devices/e", {"authentication": {"symmetricKey": {"primaryKey": "short"}}}), ("/devices/e", {"status": "gone"}),
     ):  # fmt: skip
         assert "ArgumentInvalid" in service.refused("PUT", path, 400, json=body)
-    assert service.get("/statistics/devices") == {"totalDeviceCount": 1, "enabledDeviceCount": 1, "disabledDeviceCount": 0}
+    assert service.get("/statistics/devices") == {
+        "totalDeviceCount": 1,
+        "enabledDeviceCount": 1,
+        "disabledDeviceCount": 0,
+    }
     assert service.get("/statistics/service") == {"connectedDeviceCount": 0}
 
 
@@ -76,7 +93,11 @@ def test_many_at_once(service, device):
     answer = service.ask("POST", "/devices", json=more).json()
     assert answer == {"isSuccessful": True, "errors": [], "warnings": []}
     assert service.get("/twins/n2")["tags"] == {"n": 2}
-    mixed = [{"id": "d", "importMode": "create"}, {"id": "n0", "importMode": "delete"}, {"id": "n1", "importMode": "update", "status": "disabled"}]
+    mixed = [
+        {"id": "d", "importMode": "create"},
+        {"id": "n0", "importMode": "delete"},
+        {"id": "n1", "importMode": "update", "status": "disabled"},
+    ]
     answer = service.ask("POST", "/devices", json=mixed, status=400).json()
     assert [error["deviceId"] for error in answer["errors"]] == ["d"]
     assert [one["deviceId"] for one in service.get("/devices")] == ["d", "n1", "n2"]
@@ -90,14 +111,18 @@ def test_many_at_once(service, device):
 def test_a_twin_is_merged_replaced_and_kept_by_its_etag(service, device):
     first = service.get(device)
     assert first["properties"]["desired"]["$version"] == first["properties"]["reported"]["$version"] == 1
-    one = service.patch(device, {"tags": {"site": "oslo"}, "properties": {"desired": {"a": {"b": 1, "c": 2}}}}, etag=first["etag"])
+    one = service.patch(
+        device, {"tags": {"site": "oslo"}, "properties": {"desired": {"a": {"b": 1, "c": 2}}}}, etag=first["etag"]
+    )
     assert one["properties"]["desired"]["a"] == {"b": 1, "c": 2} and one["properties"]["desired"]["$version"] == 2
     assert "$lastUpdated" in one["properties"]["desired"]["$metadata"]["a"]["b"]
     two = service.patch(device, {"properties": {"desired": {"a": {"b": None}}}}, etag="*")
     assert two["properties"]["desired"]["a"] == {"c": 2}
     assert "PreconditionFailed" in service.refused("PATCH", device, 412, json={"tags": {}}, etag=f'"{one["etag"]}"')
     three = service.put(device, {"properties": {"desired": {"d": 1}}}, etag=f'"{two["etag"]}"')
-    assert {key for key in three["properties"]["desired"] if key[0] != "$"} == {"d"} and three["tags"] == {"site": "oslo"}
+    assert {key for key in three["properties"]["desired"] if key[0] != "$"} == {"d"} and three["tags"] == {
+        "site": "oslo"
+    }
     assert "ArgumentInvalid" in service.refused("PUT", device, 400, json={"properties": {"desired": {"d": None}}})
 
 
@@ -115,7 +140,9 @@ def test_limits_of_twins_hold_at_this_door(service, device):
 def test_a_whole_twin_sent_back_pins_nothing(service, device, operator, pushed):
     pushed()
     operator.ask("PUT", "/v1/deployments/prod", json={"selector": "*", "model": "detector@1"})
-    service.put("/configurations/net", {"content": {"deviceContent": {"properties.desired.net.mtu": 9}}, "targetCondition": "*"})
+    service.put(
+        "/configurations/net", {"content": {"deviceContent": {"properties.desired.net.mtu": 9}}, "targetCondition": "*"}
+    )
     whole = service.get(device)
     assert whole["properties"]["desired"]["models"]["detector"]["version"] == 1
     assert whole["properties"]["desired"]["net"] == {"mtu": 9}
@@ -133,7 +160,9 @@ def test_a_whole_twin_sent_back_pins_nothing(service, device, operator, pushed):
 def test_models_are_checked_at_this_door_too(service, device, pushed):
     version = pushed()
     entry = {"version": 1, "digest": version["digest"]}
-    service.refused("PATCH", device, 400, json={"properties": {"desired": {"models": {"detector": {**entry, "version": 2}}}}})
+    service.refused(
+        "PATCH", device, 400, json={"properties": {"desired": {"models": {"detector": {**entry, "version": 2}}}}}
+    )
     told = service.patch(device, {"properties": {"desired": {"models": {"detector": entry}}}})
     assert told["properties"]["desired"]["models"]["detector"] == entry
     service.put("/devices/d/modules/m")
@@ -153,7 +182,9 @@ def test_methods_of_what_is_not_connected(service, device):
 
 
 def test_queries_page_by_page(service):
-    service.ask("POST", "/devices", json=[{"id": f"n{number}", "tags": {"even": number % 2 == 0}} for number in range(7)])
+    service.ask(
+        "POST", "/devices", json=[{"id": f"n{number}", "tags": {"even": number % 2 == 0}} for number in range(7)]
+    )
     rows, headers = service.query("SELECT * FROM devices")
     assert len(rows) == 7 and headers["x-ms-item-type"] == "Twin" and "x-ms-continuation" not in headers
     text, found, more = "SELECT deviceId FROM devices WHERE tags.even = true", [], {}
@@ -165,7 +196,10 @@ def test_queries_page_by_page(service):
             break
         more = {"x-ms-continuation": headers["x-ms-continuation"]}
     assert found == [{"deviceId": f"n{number}"} for number in (0, 2, 4, 6)]
-    assert service.query("SELECT tags.even AS even, COUNT() AS n FROM devices GROUP BY tags.even")[0] == [{"even": True, "n": 4}, {"even": False, "n": 3}]
+    assert service.query("SELECT tags.even AS even, COUNT() AS n FROM devices GROUP BY tags.even")[0] == [
+        {"even": True, "n": 4},
+        {"even": False, "n": 3},
+    ]
     rows, headers = service.query("SELECT TOP 3 * FROM devices", **{"x-ms-max-item-count": "2"})
     rows += service.query("SELECT TOP 3 * FROM devices", **{"x-ms-continuation": headers["x-ms-continuation"]})[0]
     assert [row["deviceId"] for row in rows] == ["n0", "n1", "n2"]
@@ -197,17 +231,34 @@ CONTENT = {"deviceContent": {"properties.desired.net": {"mtu": 1500}}}
 
 
 def test_a_configuration_from_its_making_to_its_end(service, device):
-    made = service.put("/configurations/net", {"id": "net", "content": CONTENT, "targetCondition": "tags.site='oslo'", "priority": 5, "labels": {"who": "us"}})
+    made = service.put(
+        "/configurations/net",
+        {
+            "id": "net",
+            "content": CONTENT,
+            "targetCondition": "tags.site='oslo'",
+            "priority": 5,
+            "labels": {"who": "us"},
+        },
+    )
     assert (made["content"], made["priority"], made["labels"]) == (CONTENT, 5, {"who": "us"})
     assert made["systemMetrics"]["results"] == {"targetedCount": 0, "appliedCount": 0}
     service.patch(device, {"tags": {"site": "oslo"}})
     assert service.get(device)["properties"]["desired"]["net"] == {"mtu": 1500}
     assert service.get("/configurations/net")["systemMetrics"]["results"] == {"targetedCount": 1, "appliedCount": 1}
     assert "ConfigurationAlreadyExists" in service.refused("PUT", "/configurations/net", 409, json=made)
-    changed = service.put("/configurations/net", {**made, "targetCondition": "tags.site='rome'"}, etag=f'"{made["etag"]}"')
+    changed = service.put(
+        "/configurations/net", {**made, "targetCondition": "tags.site='rome'"}, etag=f'"{made["etag"]}"'
+    )
     assert "PreconditionFailed" in service.refused("PUT", "/configurations/net", 412, json=changed, etag=made["etag"])
     assert "net" not in service.get(device)["properties"]["desired"]
-    service.refused("PUT", "/configurations/net", 400, json={**changed, "content": {"deviceContent": {"properties.desired.x": 1}}}, etag="*")
+    service.refused(
+        "PUT",
+        "/configurations/net",
+        400,
+        json={**changed, "content": {"deviceContent": {"properties.desired.x": 1}}},
+        etag="*",
+    )
     assert [one["id"] for one in service.get("/configurations")] == ["net"]
     assert "PreconditionFailed" in service.refused("DELETE", "/configurations/net", 412, etag=made["etag"])
     service.delete("/configurations/net")
@@ -217,7 +268,10 @@ def test_a_configuration_from_its_making_to_its_end(service, device):
 def test_a_model_alone_is_a_deployment_like_any_other(service, device, operator, pushed):
     version = pushed()
     content = {"deviceContent": {"properties.desired.models.detector": {"version": 1, "digest": version["digest"]}}}
-    made = service.put("/configurations/prod", {"content": content, "targetCondition": "deviceId='d'", "priority": 3, "labels": {"a": "b"}})
+    made = service.put(
+        "/configurations/prod",
+        {"content": content, "targetCondition": "deviceId='d'", "priority": 3, "labels": {"a": "b"}},
+    )
     assert made["content"] == content and made["labels"] == {"a": "b"}
     assert operator.get("/v1/deployments/prod")["version"] == 1
     assert service.get(device)["properties"]["desired"]["models"]["detector"]["digest"] == version["digest"]
@@ -227,7 +281,9 @@ def test_a_model_alone_is_a_deployment_like_any_other(service, device, operator,
     changed = service.put("/configurations/prod", {**made, "priority": 9}, etag=made["etag"])
     assert changed["priority"] == 9 and changed["labels"] == {"a": "b"}
     operator.ask("PUT", "/v1/deployments/prod", json={"selector": "*", "model": "detector@1", "priority": 1})
-    assert "PreconditionFailed" in service.refused("PUT", "/configurations/prod", 412, json=changed, etag=changed["etag"])
+    assert "PreconditionFailed" in service.refused(
+        "PUT", "/configurations/prod", 412, json=changed, etag=changed["etag"]
+    )
     service.delete("/configurations/more")
     operator.ask("GET", "/v1/deployments/more", status=404)
     wrong = {"deviceContent": {"properties.desired.models.detector": {"version": 2, "digest": version["digest"]}}}
@@ -240,11 +296,30 @@ def test_an_edge_deployment_with_a_layer_and_its_metrics(service):
     service.put("/devices/e", {"capabilities": {"iotEdge": True}})
     service.put("/devices/e/modules/camera")
     agent = {"properties.desired": {"schemaVersion": "1.1", "modules": {"camera": {"type": "docker"}}}}
-    service.put("/configurations/base", {"content": {"modulesContent": {"$edgeAgent": agent, "camera": {"properties.desired": {"rate": 1}}}}, "priority": 1})
-    service.put("/configurations/layer", {"content": {"modulesContent": {"camera": {"properties.desired.extra": True}}}, "priority": 2})
+    service.put(
+        "/configurations/base",
+        {
+            "content": {"modulesContent": {"$edgeAgent": agent, "camera": {"properties.desired": {"rate": 1}}}},
+            "priority": 1,
+        },
+    )
+    service.put(
+        "/configurations/layer",
+        {"content": {"modulesContent": {"camera": {"properties.desired.extra": True}}}, "priority": 2},
+    )
     twin = service.get("/twins/e/modules/camera")
-    assert {key: value for key, value in twin["properties"]["desired"].items() if key[0] != "$"} == {"rate": 1, "extra": True}
-    service.hub.fleet.report("e", "$edgeAgent", {"lastDesiredVersion": service.get("/twins/e/modules/$edgeAgent")["properties"]["desired"]["$version"], "lastDesiredStatus": {"code": 200}})
+    assert {key: value for key, value in twin["properties"]["desired"].items() if key[0] != "$"} == {
+        "rate": 1,
+        "extra": True,
+    }
+    service.hub.fleet.report(
+        "e",
+        "$edgeAgent",
+        {
+            "lastDesiredVersion": service.get("/twins/e/modules/$edgeAgent")["properties"]["desired"]["$version"],
+            "lastDesiredStatus": {"code": 200},
+        },
+    )
     results = service.get("/configurations/base")["systemMetrics"]["results"]
     assert results == {"targetedCount": 1, "appliedCount": 1, "reportedSuccessfulCount": 1, "reportedFailedCount": 0}
     service.delete("/configurations/base")
@@ -255,20 +330,37 @@ def test_module_configurations_and_custom_metrics(service, device):
     service.put("/devices/d/modules/m")
     where = "FROM devices.modules WHERE moduleId='m'"
     metrics = {"queries": {"ready": "SELECT deviceId FROM devices.modules WHERE properties.reported.ready = true"}}
-    made = service.put("/configurations/mod", {"content": {"moduleContent": {"properties.desired.a": 1}}, "targetCondition": where, "metrics": metrics})
-    assert made["systemMetrics"]["results"] == {"targetedCount": 1, "appliedCount": 1} and made["metrics"]["results"] == {"ready": 0}
+    made = service.put(
+        "/configurations/mod",
+        {"content": {"moduleContent": {"properties.desired.a": 1}}, "targetCondition": where, "metrics": metrics},
+    )
+    assert made["systemMetrics"]["results"] == {"targetedCount": 1, "appliedCount": 1} and made["metrics"][
+        "results"
+    ] == {"ready": 0}
     service.hub.fleet.report("d", "m", {"ready": True})
     assert service.get("/configurations/mod")["metrics"]["results"] == {"ready": 1}
     assert service.get("/twins/d/modules/m")["properties"]["desired"]["a"] == 1
-    tested = service.ask("POST", "/configurations/testQueries", json={"targetCondition": "a b", "customMetricQueries": {"x": "SELECT"}}).json()
+    tested = service.ask(
+        "POST", "/configurations/testQueries", json={"targetCondition": "a b", "customMetricQueries": {"x": "SELECT"}}
+    ).json()
     assert tested["targetConditionError"] and tested["customMetricQueryErrors"]["x"]
 
 
 def test_content_for_one_device(service, device):
-    content = {"modulesContent": {"$edgeAgent": {"properties.desired": {"modules": {"camera": {"type": "docker"}}}}, "camera": {"properties.desired": {"rate": 2}}}}
+    content = {
+        "modulesContent": {
+            "$edgeAgent": {"properties.desired": {"modules": {"camera": {"type": "docker"}}}},
+            "camera": {"properties.desired": {"rate": 2}},
+        }
+    }
     service.ask("POST", "/devices/d/applyConfigurationContent", json=content, status=204)
     assert [one["moduleId"] for one in service.get("/devices/d/modules")] == ["$edgeAgent", "camera"]
-    service.ask("POST", "/devices/d/applyConfigurationContent", json={"modulesContent": {"camera": {"properties.desired.zoom": 3}}}, status=204)
+    service.ask(
+        "POST",
+        "/devices/d/applyConfigurationContent",
+        json={"modulesContent": {"camera": {"properties.desired.zoom": 3}}},
+        status=204,
+    )
     desired = service.get("/twins/d/modules/camera")["properties"]["desired"]
     assert (desired["rate"], desired["zoom"]) == (2, 3)
     service.refused("POST", "/devices/d/applyConfigurationContent", 400, json={"modulesContent": {}})

@@ -21,6 +21,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "operator": [{"operator": []}],
     "device": [{"device": []}],
     "ticket": [{"ticket": []}],
+    "service": [{"service": []}],
     "anyone": [],
 }
 
@@ -50,6 +51,12 @@ def document(endpoints: Sequence[Endpoint], url: str) -> dict[str, Any]:
                 "operator": {**bearer, "description": "an operator's API token"},
                 "device": {**bearer, "description": "the credential a device made for itself"},
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+                "service": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "SharedAccessSignature, by the key of a shared access policy",
+                },
             },
         },
     }
@@ -72,7 +79,7 @@ def _operation(one: Endpoint, schema_of: dict[str, Any]) -> dict[str, Any]:
     wrong = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     found: dict[str, Any] = {
         "summary": one.summary,
-        "operationId": one.handler.__name__,
+        "operationId": one.handler.__name__ if one.who != "service" else _named(one),
         "security": _SECURITY[one.who],
         "parameters": parameters,
         "responses": {str(one.status): done, "default": {"description": "an error", "content": wrong}},
@@ -80,6 +87,11 @@ def _operation(one: Endpoint, schema_of: dict[str, Any]) -> dict[str, Any]:
     if one.takes is not None:
         found["requestBody"] = {"required": True, "content": body(one.takes)}
     return found
+
+
+def _named(one: Endpoint) -> str:
+    """Of routes for devices and modules alike: by what they are called."""
+    return "_".join(["service", one.method.lower(), *re.findall(r"\w+", one.path)])
 
 
 _STYLE = """
@@ -98,6 +110,7 @@ def page(endpoints: Sequence[Endpoint], openapi: dict[str, Any]) -> str:
     for title, chosen in (
         ("Operators", [one for one in endpoints if one.who == "operator"]),
         ("Devices", [one for one in endpoints if one.path.startswith("/device/")]),
+        ("Services that speak IoT Hub's dialect", [one for one in endpoints if one.who == "service"]),
         ("Anyone", [one for one in endpoints if one.who == "anyone" and not one.path.startswith("/device/")]),
     ):
         rows.append(f"<h2>{title}</h2>")
