@@ -119,17 +119,19 @@ def token(
 
 @click.command()
 @click.option("--after", type=int, help="Begin behind this line.  [default: the newest]")
+@click.option("--search", default="", help="Only lines with this in who, what was done, or to what.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most lines.")
 @json_option
 @with_hub
-def audit(hub: Hub, after: int | None, limit: int, as_json: bool) -> None:
+def audit(hub: Hub, after: int | None, search: str, limit: int, as_json: bool) -> None:
     """Who changed what, and when.
 
     \b
     farshore audit
+    farshore audit --search kari
     farshore audit --json --after 0 --limit 1000
     """
-    items = hub.audit(after, limit)
+    items = hub.audit(after, limit, search)
     if as_json:
         print_json(items)
         return

@@ -349,18 +349,31 @@ class Hub(Wire):
         return self._call("GET", f"/v1/deployments/{quote(key, safe='')}")
 
     def put_deployment(
-        self, key: str, *, model: str, selector: str, priority: int = 0, activate: Sequence[str] | None = None
+        self,
+        key: str,
+        *,
+        model: str,
+        selector: str,
+        priority: int = 0,
+        activate: Sequence[str] | None = None,
+        classic: str = "",
     ) -> Json:
         """Create or change a deployment: devices that ``selector`` matches should run ``model``, and switch to it in the windows
-        ``activate`` only; None leaves them as they are.
+        ``activate`` only; None leaves them as they are. With ``classic`` that module of theirs is told, in the classic contract.
         """
         body: Json = {"model": model, "selector": selector, "priority": priority}
+        body |= {"classic": classic} if classic else {}
         body |= {} if activate is None else {"activate": list(activate)}
         return self._call("PUT", f"/v1/deployments/{quote(key, safe='')}", body)
 
     def delete_deployment(self, key: str) -> None:
         """Delete a deployment."""
         self._call("DELETE", f"/v1/deployments/{quote(key, safe='')}")
+
+    def policies(self) -> list[Json]:
+        """Shared access policies, with connection strings."""
+        found: list[Json] = self._call("GET", "/v1/policies")
+        return found
 
     def rollouts(self) -> list[Json]:
         """Rollouts, newest first, without tallies."""
@@ -472,9 +485,10 @@ class Hub(Wire):
         """Make an API token worthless."""
         self._call("DELETE", f"/v1/tokens/{quote(key, safe='')}")
 
-    def audit(self, after: int | None = None, limit: int = 100) -> list[Json]:
-        """Who changed what: the newest lines, or those behind a serial."""
-        query = urlencode({"limit": limit, **({} if after is None else {"after": after})})
+    def audit(self, after: int | None = None, limit: int = 100, search: str = "") -> list[Json]:
+        """Who changed what: the newest lines (with ``search`` in them), or those behind a serial."""
+        said = {"after": after, "search": search or None}
+        query = urlencode({"limit": limit, **{name: value for name, value in said.items() if value is not None}})
         found: list[Json] = self._call("GET", f"/v1/audit?{query}")
         return found
 

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from farshore.core.errors import Denied
+from farshore.core.errors import Denied, Invalid
 from farshore.hub import moments
 from farshore.hub.api import access, door
 from farshore.hub.api.door import Endpoint
@@ -23,6 +23,7 @@ from farshore.hub.roles import Grant
 MAX_BODY = 8 << 10
 MAX_SERIAL = 1 << 53
 PAGE = 1000
+MAX_SEARCH = 200
 
 Password = Annotated[str, Meta(min_length=1, max_length=MAX)]
 Grants = Annotated[tuple[Grant, ...], Meta(max_length=64)]
@@ -190,11 +191,18 @@ async def delete_token(request: Request) -> Response:
 async def audit(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     limit = door.number(request, "limit", 100, 1, PAGE)
-    after = door.number(request, "after", -1, 0, MAX_SERIAL)
+    after, before = (door.number(request, name, -1, 0, MAX_SERIAL) for name in ("after", "before"))
+    search = request.query_params.get("search", "")
+    if after >= 0 and (before >= 0 or search):
+        raise Invalid("audit: after goes alone; search and before look from the end")
+    if len(search) > MAX_SEARCH:
+        raise Invalid(f"search: {len(search)} characters; at most {MAX_SEARCH} are looked for")
 
     def find() -> list[books.Line]:
         with hub.database.reading() as tx:
-            return books.newest(tx, limit) if after < 0 else books.after(tx, after, limit)
+            if after >= 0:
+                return books.after(tx, after, limit)
+            return books.newest(tx, limit, before=before if before >= 0 else None, search=search)
 
     return door.reply(request, [_line(row) for row in await hub.threads(find)])
 
@@ -259,6 +267,11 @@ ENDPOINTS = (
         audit,
         "Who changed what: the newest lines, or those after a serial",
         gives=list[Line],
-        query=(("after", "serial to begin after"), ("limit", "most items, 1 to 1000")),
+        query=(
+            ("after", "serial to begin after"),
+            ("before", "serial to end before"),
+            ("search", "part of who, what was done, or to what"),
+            ("limit", "most items, 1 to 1000"),
+        ),
     ),
 )

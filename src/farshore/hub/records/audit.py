@@ -9,7 +9,7 @@ import hashlib
 from typing import Any
 
 from msgspec import Struct, structs
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, or_, select
 
 from farshore.core import documents
 from farshore.hub.records.tables import audit
@@ -63,9 +63,22 @@ def after(tx: Connection, serial: int, limit: int) -> list[Line]:
     return [Line(*row) for row in rows]
 
 
-def newest(tx: Connection, limit: int) -> list[Line]:
-    """The last lines, oldest first."""
-    rows = tx.execute(select(audit).order_by(audit.c.serial.desc()).limit(limit)).all()
+def newest(tx: Connection, limit: int, *, before: int | None = None, search: str = "") -> list[Line]:
+    """The last lines, oldest first.
+
+    Args:
+        tx: open for reading.
+        limit: most lines.
+        before: serial that they stand before; None for the end.
+        search: part of who, what was done, or to what, whatever its case; "" for all.
+
+    """
+    chosen = select(audit) if before is None else select(audit).where(audit.c.serial < before)
+    if search:
+        columns = (audit.c.who, audit.c.via, audit.c.action, audit.c.subject)
+        found = [func.lower(column).contains(search.lower(), autoescape=True) for column in columns]
+        chosen = chosen.where(or_(*found))
+    rows = tx.execute(chosen.order_by(audit.c.serial.desc()).limit(limit)).all()
     return [Line(*row) for row in reversed(rows)]
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from farshore.hub.studio import devices, entrance, models, overview, settings, uploads
+from farshore.hub.studio import devices, entrance, models, overview, rollouts, settings, uploads
 from farshore.hub.studio.page import Page, Studio, served
 
-PAGES: tuple[Page, ...] = (*overview.PAGES, *models.PAGES, *uploads.PAGES, *devices.PAGES, *settings.PAGES)
+PAGES: tuple[Page, ...] = (*overview.PAGES, *models.PAGES, *uploads.PAGES, *devices.PAGES, *rollouts.PAGES, *settings.PAGES)
 """Every page behind the log-in."""
 
 

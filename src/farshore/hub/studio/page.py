@@ -158,6 +158,7 @@ class Studio:
         }
         self._templates.globals |= {
             "money": figures.money,
+            "age": figures.age,
             "percent": figures.percent,
             "graphics": graphics,
             "LANGUAGES": LANGUAGES,

@@ -3,7 +3,7 @@
 //   <form data-api="PUT /v1/links/{link}" data-then="reload">
 //
 // Fields become members of the JSON that is sent: "gate.success" stands inside "gate". A field named in the address goes there.
-// data-as="number|json|list|flag|pairs" says what a field is if not text; empty ones are left out unless data-keep is there.
+// data-as="number|json|list|flag|pairs|grants|days" says what a field is if not text; empty ones are left out unless data-keep is there.
 // data-then: "reload"; "go /studio/rollouts/{id}", filled in from the answer; or "show": the element data-shown="NAME" gets the
 // answer's member, and the form's [data-result] is shown. Errors stand in the form's <output>.
 // Buttons: data-opens="ID" opens a dialog, data-closes closes the one around it.
@@ -30,9 +30,17 @@ function value(field) {
   if (field.dataset.as === "number") return Number(text);
   if (field.dataset.as === "flag") return text === "true";
   if (field.dataset.as === "list") return text.split(/[,\s]+/).filter(Boolean);
+  if (field.dataset.as === "days") return Math.round(86400 * Number(text));
+  if (field.dataset.as === "grants") return text.split(/[,\s]+/).filter(Boolean).map(granted);
   if (field.dataset.as === "pairs") return pairs(text);
   if (field.dataset.as === "json") return JSON.parse(text);
   return text;
+}
+
+// "operator:north" is a role on one fleet, "operator" on every one.
+function granted(text) {
+  const [role, fleet] = text.split(":");
+  return { role, fleet: fleet || "*" };
 }
 
 // Lines of KEY=VALUE; "KEY=" takes the key away.
