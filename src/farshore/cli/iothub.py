@@ -11,6 +11,7 @@ import click
 
 from farshore.cli.connection import pairs, with_hub
 from farshore.cli.output import json_option, print_facts, print_json, print_table
+from farshore.cli.workload import workload
 from farshore.core.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ _MODULE = click.option("--module", default="", help="A module of the device.  [d
 
 @click.group()
 def iothub() -> None:
-    """Devices that speak Azure IoT Hub's dialect: connection strings, methods, messages."""
+    """Devices and services that speak Azure IoT Hub's dialect: connection strings, methods, messages."""
+
+
+iothub.add_command(workload)
 
 
 @iothub.command("connection-string")
@@ -216,6 +220,36 @@ def _print(found: list[dict[str, Any]], as_json: bool, *, empty: str) -> None:
         for one in found
     ]
     print_table([">serial", "at", "device", "place", "properties", "body"], rows, empty=empty)
+
+
+@iothub.group()
+def policy() -> None:
+    """Shared access policies: by their keys, services reach this hub as they would reach an Azure IoT Hub."""
+
+
+@policy.command()
+@click.argument("name", required=False, default="iothubowner")
+@json_option
+@with_hub
+def show(hub: Hub, name: str, as_json: bool) -> None:
+    """Print a policy's connection string, for the service SDKs and the az command.
+
+    NAME is iothubowner unless it is given; the others are service, device, registryRead and registryReadWrite. It goes to
+    standard output alone. The keys lie with the hub's other secrets: whoever holds one may do all that the policy may.
+
+    \b
+    farshore iothub policy show
+    farshore iothub policy show service --json
+    """
+    policies = {one["name"]: one for one in hub.policies()}
+    if name not in policies:
+        raise Invalid(f"no policy {name!r}: there are {', '.join(policies)}")
+    found = policies[name]
+    if as_json:
+        print_json(found)
+        return
+    click.echo(found["connection_string"])
+    click.echo(f"may: {', '.join(found['rights'])}", err=True)
 
 
 def _who(one: dict[str, Any]) -> str:

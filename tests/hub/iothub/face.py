@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import time
 from functools import partial
 from typing import Any
 
 from tests.hub.iothub.conftest import PATIENCE, Running
+from tests.hub.iothub.sdk import PORT, loopback
 
 from farshore.agent import azure_line
 from farshore.agent.azure_line import Line
 from farshore.agent.azure_link import AzureLink
 from farshore.hub.iothub.door import certificate
 
-PORT = 8883
-"""The only one that the SDK knows; tests with it run one after the other (``xdist_group``)."""
-
 MODULE = "farshore"
-
-
-def wait_for_port() -> None:
-    """Return when nobody else listens there."""
-    end = time.monotonic() + 3 * PATIENCE
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", PORT)):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"port {PORT} is taken: stop what listens there")
 
 
 class Face:
     """A hub with its device door on the port that SDKs know; its service side as :class:`farshore.client.iothub.IotHub`."""
 
     def __init__(self, folder) -> None:
-        wait_for_port()
-        self.running = Running(folder / "hub", iothub_port=PORT)
+        self.host = loopback()
+        self.running = Running(folder / "hub", host=self.host, iothub_port=PORT)
         self.ca = folder / "iothub-ca.pem"
         self.ca.write_bytes(certificate(self.running.hub)[2])
         self.links: list[AzureLink] = []
@@ -44,7 +29,7 @@ class Face:
     def connection(self, device: str, module: str = MODULE) -> str:
         self.running.identity(device)
         key = self.running.identity(device, module)
-        return f"HostName=localhost;DeviceId={device};ModuleId={module};SharedAccessKey={key}"
+        return f"HostName={self.host};DeviceId={device};ModuleId={module};SharedAccessKey={key}"
 
     def link(self, connection: str) -> AzureLink:
         access = azure_line.access(connection, {}, self.ca)

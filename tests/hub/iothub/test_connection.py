@@ -439,6 +439,30 @@ def test_inputs_of_a_module(running, key):
     assert client.expect(Publish).topic == "devices/d1/modules/m/inputs/in%20put/k=v"
 
 
+def test_outputs_go_where_the_devices_routes_lead(running, key):
+    camera, sieve = (running.identity("d1", name) for name in ("camera", "sieve"))
+    running.identity("d1", "$edgeHub")
+    ways = {
+        "up": "FROM /messages/modules/sieve/* INTO $upstream",
+        "over": 'FROM /messages/modules/camera/outputs/frames INTO BrokeredEndpoint("/modules/sieve/inputs/frames")',
+    }
+    running.patch("d1", {"routes": ways}, module="$edgeHub")
+    first, second = running.client("d1", camera, module="camera"), running.client("d1", sieve, module="sieve")
+    second.subscribe("devices/d1/modules/sieve/inputs/#")
+    for number in range(40):
+        first.say("devices/d1/modules/camera/messages/events/%24.on=frames&n=1", str(number).encode())
+    first.say("devices/d1/modules/camera/messages/events/", b"nowhere")
+    heard = []
+    while len(heard) < 40:
+        packet = second.expect(Publish)
+        heard.append(int(packet.payload))
+        second.send(Puback(packet.packet))
+    assert heard == list(range(40))
+    assert packet.topic == "devices/d1/modules/sieve/inputs/frames/%24.cdid=d1&%24.cmid=camera&n=1"
+    second.say("devices/d1/modules/sieve/messages/events/", b"up")
+    assert [(one.module, one.body) for one in received(running)] == [("sieve", b"up")]
+
+
 def test_a_slow_or_silent_reader_is_let_go(running, key):
     client = running.client("d1", key, keepalive=1)
     assert client.gone()  # not a word in one and a half seconds

@@ -191,7 +191,7 @@ def test_refused_with_5_it_gives_up(site, kind):
     site.running.hub.standings.revoke("d1", "stolen")
     site.running.ring("d1")
     sdk.next("connected", value=False)
-    while "CredentialError" not in sdk.next("exception")["value"]:
+    while "Unauthorized" not in sdk.next("exception")["value"]:
         pass
     site.running.hub.standings.approve("d1")
     time.sleep(3)

@@ -1,4 +1,4 @@
-"""What clients are told, and what they say, as bodies and topics. Widen :func:`desired` where a client needs more than is stored."""
+"""What clients are told, and what they say, as bodies and topics."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import Any
 
 import msgspec
 
+from farshore.hub.hub import Hub
 from farshore.hub.records.devices import Twin
 from farshore.hub.records.messages import Received, Waiting
 from farshore.mqtt import iothub
 from farshore.mqtt.iothub import Bag, Identity
 
 
-def desired(row: Twin, change: dict[str, Any]) -> dict[str, Any]:
-    """The desired section, or a change of it, as a client gets it.
+def desired(hub: Hub, row: Twin, change: dict[str, Any]) -> dict[str, Any]:
+    """The desired section, or a change of it, as a client gets it: with an address that is fresh now, where one belongs.
 
     Args:
+        hub: this one.
         row: the twin.
         change: all its desired values, or a merge patch to them.
 
     """
-    return {**change, "$version": row.desired.version}
+    fresh = hub.bundles.fresh(row.device, change) if row.module else change
+    return {**fresh, "$version": row.desired.version}
 
 
 def received(who: Identity, output: str, properties: Bag, body: bytes, now: float) -> Received:

@@ -320,7 +320,7 @@ class Connection:
         if iothub.DESIRED in self._session.filters and row.desired.version > known:
             # Of one who was away it is not known what they had: they get the whole.
             change = twin.since(row.desired, known, self._told.values) if self._told else row.desired.values
-            body = answers.desired(row, change)
+            body = answers.desired(self._hub, row, change)
             self._session.send(iothub.desired_changed(row.desired.version), documents.encode(body))
             self._hub.connected.told(who, row.desired.version)
         if self._told is None or row.desired.version > self._told.version:
@@ -349,7 +349,7 @@ class Connection:
         if serial is not None:
             await self._room.mail.taken(serial)
             del self._inflight[packet]
-            if self._session.room == 1:  # there was no room for what came after
+            if self._session.room in {session.WINDOW // 2, session.WINDOW}:  # more may wait than there was room for
                 self.wake()
 
     # -- what it says ----------------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ class Connection:
 
     async def _twin(self, who: Identity, rid: str) -> None:
         row = await self._hub.threads(self._hub.fleet.twin, who.device, who.module)
-        desired = answers.desired(row, row.desired.values)
+        desired = answers.desired(self._hub, row, row.desired.values)
         body = documents.encode({"desired": desired, "reported": twin.wire(row.reported)})
         self._session.send(iothub.twin_answer(200, rid), body)  # also to one who did not subscribe: clients forget to
         if self._told is None or row.desired.version >= self._told.version:

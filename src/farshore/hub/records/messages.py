@@ -94,8 +94,13 @@ def prune(tx: Connection, count: int, size: int) -> None:
     tx.execute(delete(received).where(received.c.serial <= over))
 
 
-def send(tx: Connection, message: Waiting) -> Waiting:
+def send(tx: Connection, message: Waiting, most: int = MAX_WAITING) -> Waiting:
     """Put a message in its receiver's queue; its ``serial`` and ``packet`` are given here.
+
+    Args:
+        tx: open for writing.
+        message: without them.
+        most: that may wait.
 
     Raises:
         Conflict: the queue is full, or there is no such receiver.
@@ -103,20 +108,29 @@ def send(tx: Connection, message: Waiting) -> Waiting:
     """
     own = (waiting.c.device == message.device, waiting.c.module == message.module)
     taken = set(tx.execute(select(waiting.c.packet).where(*own)).scalars())
-    if len(taken) >= MAX_WAITING:
-        raise Conflict(f"{MAX_WAITING} messages wait for {message.device!r} already: wait until it took some")
+    if len(taken) >= most:
+        raise Conflict(f"{most} messages wait for {message.device!r} already: wait until it took some")
     last = tx.execute(select(waiting.c.packet).where(*own).order_by(waiting.c.serial.desc()).limit(1)).scalar() or 0
-    packet = next(one for one in ((last + step) % 0x3FFF + 1 for step in range(MAX_WAITING + 1)) if one not in taken)
+    packet = next(one for one in ((last + step) % 0x3FFF + 1 for step in range(most + 1)) if one not in taken)
     values = {name: value for name, value in structs.asdict(message).items() if name not in {"serial", "packet"}}
     serial = tx.execute(insert(waiting).values(packet=packet, **values)).inserted_primary_key
     assert serial is not None
     return structs.replace(message, packet=packet, serial=serial[0])
 
 
-def pending(tx: Connection, device: str, module: str, now: float) -> list[Waiting]:
-    """Messages that wait for a receiver, the oldest first."""
+def pending(tx: Connection, device: str, module: str, now: float, limit: int = MAX_WAITING) -> list[Waiting]:
+    """Messages that wait for a receiver, the oldest first, at most ``limit``."""
     own = (waiting.c.device == device, waiting.c.module == module, waiting.c.expires > now)
-    return [_waiting(row) for row in tx.execute(select(waiting).where(*own).order_by(waiting.c.serial))]
+    return [_waiting(row) for row in tx.execute(select(waiting).where(*own).order_by(waiting.c.serial).limit(limit))]
+
+
+def make_room(tx: Connection, device: str, module: str, most: int) -> int:
+    """Forget the oldest messages to a receiver until fewer than ``most`` wait; how many those were."""
+    own = (waiting.c.device == device, waiting.c.module == module)
+    chosen = select(waiting.c.serial).where(*own).order_by(waiting.c.serial.desc()).offset(most - 1)
+    over = list(tx.execute(chosen).scalars())
+    taken(tx, over)
+    return len(over)
 
 
 def note_sent(tx: Connection, serials: Iterable[int]) -> None:
