@@ -12,7 +12,14 @@ from starlette.routing import Route
 from farshore.hub.studio import devices, entrance, models, overview, rollouts, settings, uploads
 from farshore.hub.studio.page import Page, Studio, served
 
-PAGES: tuple[Page, ...] = (*overview.PAGES, *models.PAGES, *uploads.PAGES, *devices.PAGES, *rollouts.PAGES, *settings.PAGES)
+PAGES: tuple[Page, ...] = (
+    *overview.PAGES,
+    *models.PAGES,
+    *uploads.PAGES,
+    *devices.PAGES,
+    *rollouts.PAGES,
+    *settings.PAGES,
+)
 """Every page behind the log-in."""
 
 
