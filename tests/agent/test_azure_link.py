@@ -119,7 +119,6 @@ def test_away_for_two_changes_it_takes_the_newest_alone(world, device):
     assert size < 2.5 * release().size  # the one in between was never fetched
 
 
-@pytest.mark.xdist_group("port 8883")
 def test_by_the_sdk_away_for_two_changes_cut_off_and_over_a_restart_of_the_iot_hub(azurite, tmp_path, monkeypatch):
     """Microsoft's SDK, against the hub's own IoT Hub face."""
     for name, value in azurite.environment.items():

@@ -87,9 +87,7 @@ def azure_sdk(azurite, tmp_path, monkeypatch):
         face.close()
 
 
-@pytest.fixture(
-    params=["http", "simulated", "azure", pytest.param("azure_sdk", marks=pytest.mark.xdist_group("port 8883"))]
-)
+@pytest.fixture(params=["http", "simulated", "azure", "azure_sdk"])
 def ways(request):
     """A hub, and a way to make links to it."""
     if request.param.startswith("azure"):

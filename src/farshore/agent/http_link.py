@@ -84,7 +84,7 @@ class HttpLink:
         self.credential = credential
         self._pool = _pool(peer.context(ca, pinned=pinned, certificate=certificate))
         # A store that a ticket points to has nothing of the hub's own authority, and our certificate is not for it.
-        self._stores = _pool(peer.context(None if pinned else ca)) if pinned or certificate else self._pool
+        self._stores = _pool(peer.context(None if pinned else ca, oldest=ssl.TLSVersion.TLSv1_2))
         self._etags: dict[str, str] = {}
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:

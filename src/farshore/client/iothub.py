@@ -6,6 +6,7 @@ https://learn.microsoft.com/rest/api/iothub/service, version 2021-04-12.
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ class IotHub:
             )
         self.host = parts["HostName"]
         self._policy, self._key = parts["SharedAccessKeyName"], sas.check_key(parts["SharedAccessKey"])
-        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, ssl_context=peer.context(ca))
+        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, ssl_context=peer.context(ca, oldest=ssl.TLSVersion.TLSv1_2))
 
     def twin(self, device: str, module: str = "") -> Json:
         """A device's twin, or a module's."""

@@ -52,7 +52,10 @@ def check_address(url: str, *, insecure: bool = False) -> None:
         )
 
 
-def context(ca: Path | None = None, *, pinned: bool = False, certificate: Path | None = None) -> ssl.SSLContext:
+def context(
+    ca: Path | None = None, *, pinned: bool = False, certificate: Path | None = None,
+    oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> ssl.SSLContext:  # fmt: skip
     """A context that checks certificate and name.
 
     Args:
@@ -61,6 +64,7 @@ def context(ca: Path | None = None, *, pinned: bool = False, certificate: Path |
             is wrong by decades must still reach its hub, and who could sign an old certificate could sign a new one.
 
         certificate: PEM file with our own chain and its key, for a hub that admits only who has one; None for none.
+        oldest: version of TLS; clouds' own services still need 1.2.
 
     Raises:
         Invalid: nothing can be read from one of them.
@@ -70,7 +74,7 @@ def context(ca: Path | None = None, *, pinned: bool = False, certificate: Path |
         made = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
         raise Invalid(f"{ca}: no certificate authority can be read from it ({error})") from error
-    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.minimum_version = oldest
     if pinned:
         made.verify_flags |= NO_CHECK_TIME
     _present(made, certificate)
