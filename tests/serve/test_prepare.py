@@ -19,7 +19,8 @@ def spec(**more):
 def prepared(spec, dtype, colour, picture=(4, 8), **quantised):
     pixels = np.zeros((*picture, 4), np.uint8)
     pixels[..., :3] = colour
-    return Preparer(spec, Tensor("x", dtype, (1, "?", "?", 3), **quantised))(pixels, place(spec, picture))
+    preparer, where = Preparer(spec, Tensor("x", dtype, (1, "?", "?", 3), **quantised)), place(spec, picture)
+    return preparer.tensor(preparer.resized(pixels, where), where)
 
 
 PLACES = [

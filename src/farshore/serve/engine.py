@@ -28,7 +28,8 @@ KEEP = 10.0
 """Seconds that a context is kept without use, and never the last one."""
 
 SETTLED = 4
-"""Requests in a row that were alone before a context for lone ones is made: a gap in a crowd is not solitude."""
+"""Requests in a row that were alone before a context for lone ones is made, or used beside others: a gap in a crowd is not solitude,
+and is not to keep in memory what only solitude needs."""
 
 _TICK = 1.0
 _IDLE = 2.0
@@ -145,14 +146,15 @@ class Engine:
         return [held.context.run(feeds) for held in self._held][-1]
 
     def _take(self, alone: bool) -> _Held:
-        """A context that is free: one of the kind that suits the request, else any."""
+        """A context that is free: one of the kind that suits the traffic, else any."""
         with self._changed:
             self._alone = self._alone + 1 if alone else 0
-            wanted = self._lone if alone else 1
+            settled = self._alone >= SETTLED
+            wanted = self._lone if settled else 1
             while True:
                 free = [held for held in self._held if self.model.shared or not held.users]
                 best = max(free, key=lambda held: (held.threads == wanted, held.used), default=None)
-                if best is None or best.threads != wanted:
+                if (best is None or best.threads != wanted) and (settled or not alone):
                     self._ask_for(wanted)
                 if not self._tending:
                     self._tending = True
@@ -163,8 +165,6 @@ class Engine:
                 self._changed.wait()
 
     def _ask_for(self, threads: int) -> None:
-        if threads > 1 and self._alone < SETTLED:
-            return
         there = sum(held.threads == threads for held in self._held) + (self._making == threads)
         if there < self._most[threads] and not self._wish:
             self._wish = threads

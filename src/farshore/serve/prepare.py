@@ -110,15 +110,27 @@ class Preparer:
         elif self._dtype != np.uint8:
             raise Invalid(f"input {tensor.name!r} takes {tensor.dtype}: no picture can be fed as that")
 
-    def __call__(self, pixels: Pixels, placement: Placement) -> NDArray[Any]:
-        """The input tensor, batch of one.
+    def resized(self, pixels: Pixels, placement: Placement) -> NDArray[np.uint8]:
+        """The picture as small as the model sees it; ``pixels``, which are many, are not needed any more then.
 
         Args:
             pixels: upright; of any size, as its aspect is the picture's.
             placement: from :func:`place` with the picture's own size.
 
+        Returns:
+            height×width×channels of the placement.
+
         """
-        inner = _resize(pixels, placement, self._spec)
+        return _resize(pixels, placement, self._spec)
+
+    def tensor(self, inner: NDArray[np.uint8], placement: Placement) -> NDArray[Any]:
+        """The input tensor, batch of one.
+
+        Args:
+            inner: from :meth:`resized`.
+            placement: the same.
+
+        """
         if (placement.height, placement.width) != placement.size:
             whole = np.full((*placement.size, self._channels), self._spec.pad, np.uint8)
             bottom, right = placement.top + placement.height, placement.left + placement.width

@@ -192,18 +192,23 @@ class LoadedVersion:
             raise Invalid(
                 f"{self._name['model']} takes tensors, no pictures: ask at /v2/models/{self._name['model']}/infer"
             )
-        head = pictures.read_head(data, self._max_pixels)
-        pixels = pictures.decode(data, head, _least(spec, head.upright))
-        # A PNG tells its orientation only when it is opened; then its sides change places.
-        size = head.upright if head.kind == "JPEG" else (pixels.shape[0], pixels.shape[1])
-        place = prepare.place(spec, size)
-        feeds = self._feeds(spec.tensor, preparer(pixels, place), place)
+        inner, place = self._seen(data, spec, preparer)
+        feeds = self._feeds(spec.tensor, preparer.tensor(inner, place), place)
         decoded = time.perf_counter()
         outputs = self._engine.run(feeds, alone=alone)
         inferred = time.perf_counter()
         members = self._decoder(self._by_role(outputs), place, want)
         end = time.perf_counter()
         return members, (1e3 * (decoded - start), 1e3 * (inferred - decoded), 1e3 * (end - inferred))
+
+    def _seen(self, data: bytes, spec: PictureInput, preparer: Preparer) -> tuple[NDArray[np.uint8], Placement]:
+        """The picture as the model sees it, and where it lies. What was decoded, megabytes, is gone when this returns."""
+        head = pictures.read_head(data, self._max_pixels)
+        pixels = pictures.decode(data, head, _least(spec, head.upright))
+        # A PNG tells its orientation only when it is opened; then its sides change places.
+        size = head.upright if head.kind == "JPEG" else (pixels.shape[0], pixels.shape[1])
+        place = prepare.place(spec, size)
+        return preparer.resized(pixels, place), place
 
     def _feeds(self, name: str, tensor: NDArray[Any], place: Placement) -> dict[str, NDArray[Any]]:
         feeds = {name: tensor}
@@ -239,7 +244,8 @@ class LoadedVersion:
         if spec is None or preparer is None:
             return None
         place = prepare.place(spec, (spec.height, spec.width))
-        return self._feeds(spec.tensor, preparer(np.zeros((place.height, place.width, 3), np.uint8), place), place)
+        inner = preparer.resized(np.zeros((place.height, place.width, 4), np.uint8), place)
+        return self._feeds(spec.tensor, preparer.tensor(inner, place), place)
 
     def _warm(self) -> None:
         """Run once, so that the first request does not pay for what is made on first use."""
