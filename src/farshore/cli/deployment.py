@@ -38,10 +38,23 @@ def deployment() -> None:
     metavar="WINDOW",
     help="Devices download at any time and switch at this time of day: 02:00-04:00 (theirs), 02:00-04:00Z (UTC); `always` takes that back.",
 )
+@click.option(
+    "--classic",
+    default="",
+    metavar="MODULE",
+    help="Tell this module of the devices, in the contract of Microsoft's guide: FileName, DownloadUrl, ContentMD5 of a ZIP file.",
+)
 @json_option
 @with_hub
 def create(
-    hub: Hub, name: str, ref: str, selector: str, priority: int, activate: tuple[str, ...], as_json: bool
+    hub: Hub,
+    name: str,
+    ref: str,
+    selector: str,
+    priority: int,
+    activate: tuple[str, ...],
+    classic: str,
+    as_json: bool,
 ) -> None:
     """Create a deployment, or change the one of that name.
 
@@ -49,13 +62,17 @@ def create(
     farshore deployment create prod --model detector@champion --to "tags.site = 'oslo'"
     farshore deployment create trial --model detector@3 --to "deviceId IN ['turbine-7']" --priority 10
     farshore deployment create prod --model detector@4 --activate-in 02:00-04:00
+    farshore deployment create cameras --model detector@4 --classic downloader
     """
-    found = hub.put_deployment(name, model=ref, selector=selector, priority=priority, activate=windows_of(activate))
+    found = hub.put_deployment(
+        name, model=ref, selector=selector, priority=priority, activate=windows_of(activate), classic=classic
+    )
     if as_json:
         print_json(found)
     else:
         click.echo(
             f"{found['id']}: {found['model']}@{found['version']} to {found['selector']}, priority {found['priority']}"
+            + (f", told to module {classic}" if classic else "")
         )
 
 

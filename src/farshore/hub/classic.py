@@ -18,10 +18,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from farshore.core import digest as digests
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError
 from farshore.core.manifest import File
 from farshore.hub import refs
+from farshore.hub.configuration import ADDRESS, SCHEME, is_reference
 from farshore.hub.database import Database
 from farshore.hub.records import bundles, models
 from farshore.hub.records.bundles import Bundle
@@ -29,8 +31,7 @@ from farshore.hub.records.models import Version
 from farshore.hub.registry import Registry
 from farshore.store import files
 
-FILE, ADDRESS, MD5, RUNNING = "FileName", "DownloadUrl", "ContentMD5", "LatestAIModelFileName"
-SCHEME = "farshore:"
+FILE, MD5, RUNNING = "FileName", "ContentMD5", "LatestAIModelFileName"
 ROLES = {"model", "external", "labels"}
 """What such a module unpacks; pictures for acceptance cases are of no use to it."""
 CHUNK = 1 << 20
@@ -94,11 +95,9 @@ class Bundles:
 
         """
         said = values.get(ADDRESS)
-        if not isinstance(said, str) or not said.startswith(SCHEME):
+        if not is_reference(said):
             return dict(values)
-        with self._database.reading() as tx:
-            found = bundles.by_digest(tx, said.removeprefix(SCHEME))
-        return dict(values) if found is None else {**values, ADDRESS: self._address(device, Digest(found.digest))}
+        return {**values, ADDRESS: self._address(device, digests.parse(said.removeprefix(SCHEME)))}
 
     def _write(self, path: Path, parts: list[File]) -> None:
         files.make_folder(path.parent, mode=0o700)
@@ -125,9 +124,7 @@ def values_of(bundle: Bundle) -> dict[str, Any]:
 def wanted(tx: Connection, desired: Mapping[str, Any]) -> Bundle | None:
     """The version that a module's desired section names in this contract."""
     said = desired.get(ADDRESS)
-    return (
-        bundles.by_digest(tx, said.removeprefix(SCHEME)) if isinstance(said, str) and said.startswith(SCHEME) else None
-    )
+    return bundles.by_digest(tx, said.removeprefix(SCHEME)) if is_reference(said) else None
 
 
 def running(tx: Connection, reported: Mapping[str, Any]) -> Version | None:

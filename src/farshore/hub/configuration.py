@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from farshore.core import twin
 from farshore.core.errors import Invalid
@@ -25,6 +25,8 @@ from farshore.hub.selector import Selector
 ROOT = "properties.desired"
 AGENT = "$edgeAgent"
 MODELS = "models"
+ADDRESS, SCHEME = "DownloadUrl", "farshore:"
+"""Where the classic contract has an address, and what stands for one that is written when it is read (:mod:`.classic`)."""
 MAX_PARTS = 200
 APPLIED, TARGETED = "Applied", "Targeted"
 
@@ -199,6 +201,22 @@ def unsaid(change: Mapping[str, Any], given_: Mapping[str, Any], manual: Mapping
     return result
 
 
+def is_reference(said: Any) -> TypeGuard[str]:
+    """Whether this stands for an address. Only the hub itself writes such: it opens an object."""
+    return isinstance(said, str) and said.startswith(SCHEME)
+
+
+def check_written(values: Mapping[str, Any]) -> None:
+    """Pass if nobody but the hub would have written this into a twin.
+
+    Raises:
+        Invalid: there is a reference to an object in it.
+
+    """
+    if is_reference(values.get(ADDRESS)):
+        raise Invalid(f"{ADDRESS}: {SCHEME}… is the hub's own to write: farshore deployment create --classic MODULE")
+
+
 def model_of(content: Content) -> tuple[str, Mapping[str, Any]] | None:
     """The model and its entry, if the content is just that: then it is a deployment of ours.
 
@@ -225,6 +243,7 @@ def _parts(document: Any, where: str) -> tuple[Part, ...]:
     values: dict[str, Any] = {}
     for part in sorted(parts, key=lambda one: len(one.path)):
         values = put(values, part)
+    check_written(values)
     twin.check(values, nulls=False)
     twin.check_size(values, twin.MAX_DESIRED)
     return tuple(sorted(parts, key=lambda one: len(one.path)))

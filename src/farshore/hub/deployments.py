@@ -12,6 +12,7 @@ from farshore.hub import auth, moments, refs, selector
 from farshore.hub.database import Database
 from farshore.hub.director import Director
 from farshore.hub.records import changes, configurations, deployments, devices, rollouts
+from farshore.hub.records.configurations import Manner
 from farshore.hub.records.deployments import Deployment
 from farshore.hub.rollout import ENDED
 
@@ -45,6 +46,11 @@ class Deployments:
         with self._database.reading() as tx:
             found = _existing(tx, key)
             return found, devices.holder_counts(tx, found.digest)
+
+    def manners(self) -> dict[str, Manner]:
+        """How each is told, and what IoT Hub's clients wrote on it, by name."""
+        with self._database.reading() as tx:
+            return configurations.manners(tx)
 
     def put(
         self,
@@ -143,6 +149,18 @@ def check_settled(tx: Connection, row: Deployment | None) -> None:
     rolling = None if row is None or row.rollout is None else rollouts.by_serial(tx, row.rollout)
     if row is not None and rolling is not None and rolling.now.state not in ENDED:
         raise Conflict(f"rollout {rolling.now.id} is changing deployment {row.id}: abort it or roll it back first")
+
+
+def check_native(tx: Connection, key: str) -> None:
+    """Pass if devices are told of the deployment ``key`` in Farshore's words: only these say enough for a rollout.
+
+    Raises:
+        Conflict: a module is, in the classic contract.
+
+    """
+    module = configurations.manner(tx, key).classic
+    if module:
+        raise Conflict(f"deployment {key} tells module {module} in the classic contract: change it as a whole, at once")
 
 
 def check_same(row: Deployment, model: str, where: str) -> None:

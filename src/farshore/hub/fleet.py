@@ -24,7 +24,7 @@ from farshore.hub.database import Database
 from farshore.hub.director import Director
 from farshore.hub.records import changes, devices, models
 from farshore.hub.records import rollouts as rollout_rows
-from farshore.hub.records.devices import Device, Twin
+from farshore.hub.records.devices import Device, ModuleHolds, Twin
 from farshore.hub.resolution import Resolution
 from farshore.hub.why import Reason
 
@@ -223,6 +223,11 @@ class Fleet:
             if not devices.remove(tx, device):
                 raise _no_device(device)
             changes.add(tx, "device.removed", device, self._clock(), before=held)
+
+    def modules(self, device: str) -> list[ModuleHolds]:
+        """Versions that a device's modules hold, in the classic contract."""
+        with self._database.reading() as tx:
+            return devices.module_holdings(tx, device)
 
     def twin(self, device: str, module: str = "") -> Twin:
         """The twin of a device, or of one of its modules, resolved now.

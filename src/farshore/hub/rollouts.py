@@ -126,6 +126,7 @@ class Rollouts:
             if rollouts.one(tx, key) is not None:
                 raise Conflict(f"there is a rollout {key!r} already: choose another name")
             deployments.check_settled(tx, row)
+            deployments.check_native(tx, deployment)
             self._director.settle(tx, version)
             if row is not None:
                 _check_fits(tx, row, version.model, version.digest, where)

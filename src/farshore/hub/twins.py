@@ -90,7 +90,9 @@ def with_desired(row: Twin, change: dict[str, Any], now: str, *, replace: bool) 
 
     """
     manual = _changed(row.manual, change, twin.MAX_DESIRED, replace=replace)
-    if not row.module:
+    if row.module:
+        configuration.check_written(manual)
+    else:
         _check_models(manual)
     alter = twin.replace if replace else twin.patch
     desired = alter(row.desired, change, now, limit=twin.MAX_DESIRED, versioned=True)

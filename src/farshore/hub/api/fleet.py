@@ -8,12 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import farshore
-from farshore.hub import selector, twins
+from farshore.hub import identities, selector, twins
 from farshore.hub.api import access, door, words
 from farshore.hub.api.door import Endpoint
 from farshore.hub.census import Summary
 from farshore.hub.hub import Hub
 from farshore.hub.records.access import Enrolment
+from farshore.hub.records.configurations import Manner
+from farshore.hub.records.deployments import Deployment
 from farshore.hub.records.devices import Device, Twin
 from farshore.trust.metadata import pin_of
 
@@ -75,8 +77,9 @@ async def summary(request: Request) -> Response:
 
 async def show_device(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    found = await hub.threads(hub.fleet.device, door.segment(request, "device"))
-    return door.reply(request, words.device(*found))
+    device = door.segment(request, "device")
+    found, held = await hub.threads(hub.fleet.device, device), await hub.threads(hub.fleet.modules, device)
+    return door.reply(request, words.device(*found, held))
 
 
 async def create_device(request: Request) -> Response:
@@ -150,17 +153,16 @@ async def list_deployments(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     caller, found = access.caller(request), await hub.threads(hub.deployments.every)
     mine = [row for row in found if caller.may("viewer", selector.parse(row.selector).fleet)]
-    return door.reply(request, [words.deployment(row) for row in mine])
+    manners = await hub.threads(hub.deployments.manners)
+    return door.reply(request, [words.deployment(row, manner=manners.get(row.id)) for row in mine])
 
 
 async def create_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, words.NewDeployment, what="deployment")
     await hub.threads(access.check_deployment, hub, access.caller(request), "", asked.selector, asked.model)
-    row, _ = await hub.threads(hub.deployments.put, "", asked.selector, asked.model, asked.priority, asked.activate)
-    await hub.threads(hub.builds.foresee, row.digest)
-    hub.bells.ring_all()
-    return door.reply(request, words.deployment(row), 201)
+    row, _ = await _put_deployment(hub, "", asked)
+    return door.reply(request, words.deployment(row, manner=Manner(asked.classic)), 201)
 
 
 async def put_deployment(request: Request) -> Response:
@@ -168,17 +170,30 @@ async def put_deployment(request: Request) -> Response:
     key = door.segment(request, "deployment")
     asked = await door.read(request, words.NewDeployment, what="deployment")
     await hub.threads(access.check_deployment, hub, access.caller(request), key, asked.selector, asked.model)
-    row, made = await hub.threads(hub.deployments.put, key, asked.selector, asked.model, asked.priority, asked.activate)
-    await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
+    row, made = await _put_deployment(hub, key, asked)
+    return door.reply(request, words.deployment(row, manner=Manner(asked.classic)), 201 if made else 200)
+
+
+async def _put_deployment(hub: Hub, key: str, asked: words.NewDeployment) -> tuple[Deployment, bool]:
+    ref = asked.model
+    if asked.classic:
+        identities.check_id(asked.classic)
+        bundle = await hub.long_work(hub.bundles.make, ref)
+        ref = f"{bundle.model}@{bundle.number}"  # the one whose ZIP file is made, also when an alias moves meanwhile
+    row, made = await hub.threads(
+        hub.deployments.put, key, asked.selector, ref, asked.priority, asked.activate, asked.classic
+    )
+    if not asked.classic:
+        await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
     hub.bells.ring_all()
-    return door.reply(request, words.deployment(row), 201 if made else 200)
+    return row, made
 
 
 async def show_deployment(request: Request) -> Response:
     hub: Hub = request.app.state.hub
-    return door.reply(
-        request, words.deployment(*await hub.threads(hub.deployments.one, door.segment(request, "deployment")))
-    )
+    row, counts = await hub.threads(hub.deployments.one, door.segment(request, "deployment"))
+    manners = await hub.threads(hub.deployments.manners)
+    return door.reply(request, words.deployment(row, counts, manners.get(row.id)))
 
 
 async def delete_deployment(request: Request) -> Response:

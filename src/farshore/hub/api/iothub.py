@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +20,7 @@ from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
 from farshore.hub.iothub import door as iothub_door
 from farshore.hub.iothub import provisioning
+from farshore.hub.policies import POLICIES
 from farshore.hub.records import identities, messages
 from farshore.hub.records.identities import SAS
 from farshore.hub.records.messages import Received, Waiting
@@ -99,6 +101,16 @@ class Message(Struct, frozen=True, omit_defaults=True):
     json: Any = msgspec.UNSET
     text: str | None = None
     base64: str | None = None
+
+
+class Policy(Struct, frozen=True):
+    """A shared access policy: ``rights`` it gives, both its keys, and what a service's SDK needs to use it."""
+
+    name: str
+    rights: list[str]
+    primary_key: str
+    secondary_key: str
+    connection_string: str
 
 
 class Provisioning(Struct, frozen=True, omit_defaults=True):
@@ -213,6 +225,31 @@ async def _received(request: Request, device: str) -> Response:
     return door.reply(request, found)
 
 
+async def list_policies(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+
+    def look() -> list[Policy]:
+        host = service_host(hub)
+        return [
+            Policy(
+                name,
+                sorted(POLICIES[name]),
+                one.primary,
+                one.secondary,
+                f"HostName={host};SharedAccessKeyName={name};SharedAccessKey={one.primary}",
+            )
+            for name in POLICIES
+            for one in (hub.policies.one(name),)
+        ]
+
+    return door.reply(request, await hub.threads(look))
+
+
+def service_host(hub: Hub) -> str:
+    """Where services reach this hub, by name and, unless it is the usual one, port."""
+    return urlsplit(hub.settings.url).netloc
+
+
 async def provision(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     name = request.query_params.get("registration", "")
@@ -314,6 +351,7 @@ ENDPOINTS = (
         query=(("module", "of this module"),),
     ),
     Endpoint("GET", "/v1/messages", list_received, "Messages that came in, the oldest first", gives=list[Message], query=_PAGE),
+    Endpoint("GET", "/v1/policies", list_policies, "Shared access policies, with their keys", gives=list[Policy]),
     Endpoint(
         "GET", "/v1/provisioning", provision, "How devices provision themselves", gives=Provisioning,
         query=(("registration", "id to make a key for"),),

@@ -12,7 +12,7 @@ from farshore.core.wire import KeyText, Windows
 from farshore.hub import moments
 from farshore.hub.enrolment import MAX_SECONDS
 from farshore.hub.ingest import Text, Value
-from farshore.hub.records import access, changes, deployments, devices, models, patches
+from farshore.hub.records import access, changes, configurations, deployments, devices, models, patches
 
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 TagChange = Annotated[dict[Key, Value | None], Meta(max_length=64)]
@@ -209,7 +209,7 @@ class Reason(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Device(Struct, frozen=True, omit_defaults=True):
     """A device; ``desired`` and ``reported`` are its sections' ``models``; ``state`` is ``accepted``, ``pending``, ``quarantined`` or
-    ``revoked``, the latter two with a ``reason``.
+    ``revoked``, the latter two with a ``reason``; ``modules`` are versions that its modules hold in the classic contract, by role.
     """
 
     id: str
@@ -221,6 +221,7 @@ class Device(Struct, frozen=True, omit_defaults=True):
     tags: dict[str, Any] = {}
     desired: dict[str, Any] = {}
     reported: dict[str, Any] = {}
+    modules: dict[str, dict[str, str]] = {}
 
 
 class Devices(Struct, frozen=True, omit_defaults=True):
@@ -232,13 +233,15 @@ class Devices(Struct, frozen=True, omit_defaults=True):
 
 class NewDeployment(Struct, frozen=True, forbid_unknown_fields=True):
     """Devices that ``selector`` matches should run ``model`` (``name@3``, ``name@alias``, ``name``), resolved now; ``activate`` are
-    times of day in which they may switch to it, left as they are if left away.
+    times of day in which they may switch to it, left as they are if left away. With ``classic`` that module of theirs is told, in the
+    contract of Microsoft's guide.
     """
 
     selector: Annotated[str, Meta(min_length=1, max_length=4096)]
     model: Short
     priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     activate: Windows | None = None
+    classic: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Deployment(Struct, frozen=True, omit_defaults=True):
@@ -257,6 +260,8 @@ class Deployment(Struct, frozen=True, omit_defaults=True):
     changed: str
     devices: dict[str, int] = {}
     activate: tuple[str, ...] = ()
+    classic: str = ""
+    labels: dict[str, str] = {}
 
 
 class Change(Struct, frozen=True, omit_defaults=True):
@@ -346,7 +351,7 @@ def enrolment(row: access.Enrolment, token: str = "", hub: str = "", *, qr: bool
     )
 
 
-def device(row: devices.Device, twin: devices.Twin) -> Device:
+def device(row: devices.Device, twin: devices.Twin, modules: list[devices.ModuleHolds] | None = None) -> Device:
     return Device(
         id=row.id,
         created=moments.text(row.created),
@@ -357,10 +362,20 @@ def device(row: devices.Device, twin: devices.Twin) -> Device:
         tags=twin.tags,
         desired=twin.desired.values.get("models", {}),
         reported=twin.reported.values.get("models", {}),
+        modules=_by_module(modules or []),
     )
 
 
-def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None) -> Deployment:
+def _by_module(held: list[devices.ModuleHolds]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for one in held:
+        found.setdefault(one.module, {})[one.role] = f"{one.model}@{one.version}"
+    return found
+
+
+def deployment(
+    row: deployments.Deployment, counts: dict[str, int] | None = None, manner: configurations.Manner | None = None
+) -> Deployment:
     return Deployment(
         id=row.id,
         selector=row.selector,
@@ -373,6 +388,8 @@ def deployment(row: deployments.Deployment, counts: dict[str, int] | None = None
         changed=moments.text(row.changed),
         devices=counts or {},
         activate=row.activate,
+        classic=manner.classic if manner else "",
+        labels=manner.labels if manner else {},
     )
 
 

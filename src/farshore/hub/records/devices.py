@@ -160,6 +160,25 @@ def modules(tx: Connection, device: str) -> list[Twin]:
     return [found for row in rows if (found := _twin(row)) is not None]
 
 
+class ModuleHolds(Struct, frozen=True):
+    """A version that a module of a device is told of, or says it has."""
+
+    module: str
+    role: str
+    model: str
+    version: int
+
+
+def module_holdings(tx: Connection, device: str) -> list[ModuleHolds]:
+    """What a device's modules hold, in the classic contract."""
+    chosen = (
+        select(holdings.c.module, holdings.c.role, holdings.c.model, versions.c.number)
+        .join(versions, versions.c.digest == holdings.c.digest)
+        .where(holdings.c.device == device, holdings.c.module != "")
+    )
+    return [ModuleHolds(*row) for row in tx.execute(chosen.order_by(holdings.c.module, holdings.c.role))]
+
+
 def module_page(tx: Connection, after: tuple[str, str], limit: int) -> list[Twin]:
     """Twins of modules, by device and name, from the first one after ``after``."""
     device, module = after
