@@ -49,6 +49,7 @@ from farshore.hub.savings import Savings
 from farshore.hub.settings import Settings
 from farshore.hub.standing import Standings
 from farshore.hub.tickets import Tickets
+from farshore.hub.tryouts import Tryouts
 from farshore.store import files
 from farshore.store.objects import Objects
 from farshore.trust.metadata import pin_of
@@ -118,6 +119,7 @@ class Hub:
             self.provenance = Provenance(settings.believed, required=settings.require_signature)
             self.builds = Builds(self.database, self.registry, settings, clock)
             self.plans = Plans(self.database, self.registry, self.builds, clock)
+            self.tryouts = Tryouts(self.registry, data / "tryouts")
             self.fleet.resolution.foresee = self.plans.foresee
         except BaseException:
             os.close(self._lock)
@@ -201,6 +203,7 @@ class Hub:
             return
         self._closed = True
         try:
+            self.tryouts.close()
             self.builds.close()
             self.fleet.flush_seen()
             self.connected.flush()
