@@ -237,6 +237,47 @@ def show(hub: Hub, ref: str, as_json: bool) -> None:
 
 
 @model.command()
+@click.argument("name")
+@json_option
+@with_hub
+def behaviour(hub: Hub, name: str, as_json: bool) -> None:
+    """Tell how a model's versions did on devices, as their rollouts saw it: speed, agreement, and how far what they find moved.
+
+    \b
+    farshore model behaviour detector
+    """
+    found = hub.behaviour(name)
+    if as_json:
+        print_json(found)
+        return
+
+    def shown(one: dict[str, Any], key: str, unit: str = "", times: float = 1.0) -> str:
+        return f"{one[key] * times:.3g}{unit}" if one.get(key) is not None else ""
+
+    rows = [
+        (
+            one["rollout"], one["version"], one.get("devices", 0), one.get("failed", 0), shown(one, "agreement", " %", 100),
+            shown(one, "latency", "×"), shown(one, "memory", "×"), shown(one, "errors", " %", 100), shown(one, "class_shift"),
+            shown(one, "score_shift"),
+        )
+        for one in found
+    ]  # fmt: skip
+    columns = [
+        "rollout",
+        ">version",
+        ">devices",
+        ">failed",
+        ">agree",
+        ">latency",
+        ">memory",
+        ">errors",
+        ">classes",
+        ">scores",
+    ]
+    print_table(columns, rows, empty="no rollout has brought it to devices yet")
+
+
+@model.command()
 @click.argument("before")
 @click.argument("after")
 @click.option("--all", "everything", is_flag=True, help="Name every tensor.")

@@ -424,6 +424,11 @@ class Hub(Wire):
         found: list[Json] = self._call("GET", f"/v1/savings?{urlencode({'since': since, 'until': until})}")
         return found
 
+    def behaviour(self, model: str) -> list[Json]:
+        """How a model's versions did on devices, by rollout, the newest first."""
+        found: list[Json] = self._call("GET", f"/v1/models/{quote(model, safe='')}/behaviour")
+        return found
+
     def start_rollout(self, body: Json) -> Json:
         """Start a rollout; ``body`` as ``POST /v1/rollouts`` takes it."""
         return self._call("POST", "/v1/rollouts", body)

@@ -48,6 +48,7 @@ from farshore.hub.rollouts import Rollouts
 from farshore.hub.savings import Savings
 from farshore.hub.settings import Settings
 from farshore.hub.standing import Standings
+from farshore.hub.telemetry import Telemetry
 from farshore.hub.tickets import Tickets
 from farshore.hub.tryouts import Tryouts
 from farshore.store import files
@@ -104,6 +105,7 @@ class Hub:
             self.rollouts = Rollouts(self.database, self.director, clock)
             self.ledger = Ledger(self.database)
             self.layers = Layers(self.database, clock)
+            self.telemetry = Telemetry(self.database)
             self.savings = Savings(self.database, self.registry)
             interval = wire.MAX_WAIT + settings.sync_seconds
             self.census = Census(self.database, clock, interval, settings.seen_seconds)

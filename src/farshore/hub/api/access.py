@@ -61,6 +61,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("POST", f"{_VERSION}/try"): Need("viewer", "model"),
     ("GET", f"{_VERSION}/files/{{path}}"): Need("viewer", "model"),
     ("GET", f"{_MODEL}/diff"): Need("viewer", "model"),
+    ("GET", f"{_MODEL}/behaviour"): Need("viewer", "model"),
     ("GET", f"{_MODEL}/role"): Need("publisher", "model"),
     ("PUT", f"{_MODEL}/drafts/{{digest}}"): Need("publisher", "model"),
     ("PUT", f"{_MODEL}/aliases/{{alias}}"): Need("publisher", "model"),

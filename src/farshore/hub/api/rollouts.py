@@ -26,6 +26,7 @@ from farshore.hub.records.ledger import SUMS, Link, Moved
 from farshore.hub.records.rollouts import Entry
 from farshore.hub.rollout import Budget, Terms, Wave
 from farshore.hub.savings import Saved
+from farshore.hub.telemetry import Behaviour
 from farshore.hub.why import Reason
 
 NEWEST = 100
@@ -253,6 +254,12 @@ async def show_savings(request: Request) -> Response:
     return door.reply(request, found)
 
 
+async def behaviour(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    model, limit = door.segment(request, "name"), door.number(request, "limit", 20, 1, NEWEST)
+    return door.reply(request, await hub.threads(hub.telemetry.of_model, model, limit))
+
+
 async def create(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     asked = await door.read(request, NewRollout, what="rollout")
@@ -406,6 +413,10 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/v1/savings", show_savings, "What was moved, against whole files", gives=list[Saved],
         query=(("since", "first day"), ("until", "last day")),
+    ),
+    Endpoint(
+        "GET", "/v1/models/{name}/behaviour", behaviour, "How a model's versions did on devices, newest first",
+        gives=list[Behaviour], query=(("limit", "most rollouts, 1 to 100"),),
     ),
     _verb("pause", pause, "Take nobody in any more for now"),
     _verb("resume", resume, "Go on"),

@@ -124,6 +124,12 @@ def newest(tx: Connection, limit: int) -> list[Entry]:
     return [_row(row) for row in tx.execute(_ALL.order_by(rollouts.c.serial.desc()).limit(limit))]
 
 
+def of_model(tx: Connection, model: str, limit: int) -> list[Entry]:
+    """Rollouts that brought versions of a model, the newest first."""
+    chosen = _ALL.where(models.c.name == model).order_by(rollouts.c.serial.desc())
+    return [_row(row) for row in tx.execute(chosen.limit(limit))]
+
+
 def newest_of(tx: Connection, model: str, deployment: str | None) -> Entry | None:
     """The newest rollout of a model, by a deployment or by any."""
     chosen = _ALL.where(models.c.name == model)

@@ -18,7 +18,8 @@ _COLUMN = re.compile(r"column (\d{1,5}): (.*)", re.DOTALL)
 
 async def devices(visit: Visit) -> Shown:
     asked = {name: visit.asked(name) for name in ("where", "state", "model", "version")}
-    fault, found = None, {"items": []}
+    fault: dict[str, str] | None = None
+    found: dict[str, Any] = {"items": []}
     try:
         found = await visit.get("devices", after=visit.asked("after"), limit=LIMIT, **asked)
     except Invalid as error:
