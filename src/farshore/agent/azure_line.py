@@ -25,6 +25,7 @@ from farshore.core.errors import FarshoreError, Invalid, Unauthenticated, Unavai
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+logging.getLogger("azure.iot.device").setLevel(logging.WARNING)  # it tells of every packet
 
 SECONDS = 60.0
 """Longest wait for anything that the IoT Hub should answer at once."""
