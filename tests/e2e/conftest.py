@@ -150,14 +150,16 @@ def make_agent(tmp_path, hub):
 
 @pytest.fixture
 def push(hub, tmp_path):
-    """Push version after version of a small classifier that weighs as much as told."""
+    """Push version after version of a small classifier that weighs as much as told, and answers ``like`` another seed's."""
     pytest.importorskip("onnx")
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    def push(seed: int, size: int = 1_000_000, name: str = "detector") -> dict:
+    def push(seed: int, size: int = 1_000_000, name: str = "detector", like: int | None = None) -> dict:
         random = np.random.default_rng(seed)
         weights = random.standard_normal((3, 3)).astype(np.float32)
+        if like is not None:
+            weights = np.random.default_rng(like).standard_normal((3, 3)).astype(np.float32)
         ballast = random.integers(0, 256, size, dtype=np.uint8)
         graph = helper.make_graph(
             [
