@@ -40,14 +40,14 @@ class Settings(Struct, frozen=True):
     changed: str
 
 
-async def every(request: Request) -> Response:
+async def list_settings(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     caller, found = access.caller(request), await hub.threads(hub.layers.every)
     mine = [row for row in found if caller.may("viewer", selector.parse(row.selector).fleet)]
     return door.reply(request, [_said(row) for row in mine])
 
 
-async def put(request: Request) -> Response:
+async def put_settings(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     key = door.segment(request, "settings")
     asked = await door.read(request, NewSettings, what="settings")
@@ -57,7 +57,7 @@ async def put(request: Request) -> Response:
     return door.reply(request, _said(made))
 
 
-async def delete(request: Request) -> Response:
+async def delete_settings(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     key = door.segment(request, "settings")
     await _check(request, key)
@@ -80,7 +80,7 @@ def _said(row: Layer) -> Settings:
 
 _ONE = "/v1/settings/{settings}"
 ENDPOINTS = (
-    Endpoint("GET", "/v1/settings", every, "Settings of devices, in layers", gives=list[Settings]),
-    Endpoint("PUT", _ONE, put, "Set what devices heed", takes=NewSettings, gives=Settings),
-    Endpoint("DELETE", _ONE, delete, "Delete a layer of settings", status=204),
+    Endpoint("GET", "/v1/settings", list_settings, "Settings of devices, in layers", gives=list[Settings]),
+    Endpoint("PUT", _ONE, put_settings, "Set what devices heed", takes=NewSettings, gives=Settings),
+    Endpoint("DELETE", _ONE, delete_settings, "Delete a layer of settings", status=204),
 )
