@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from farshore.hub.studio import devices, entrance, models, overview, rollouts, settings, uploads
+from farshore.hub.studio import books, devices, entrance, models, overview, rollouts, settings, uploads
 from farshore.hub.studio.page import Page, Studio, served
 
 PAGES: tuple[Page, ...] = (
@@ -18,6 +18,7 @@ PAGES: tuple[Page, ...] = (
     *uploads.PAGES,
     *devices.PAGES,
     *rollouts.PAGES,
+    *books.PAGES,
     *settings.PAGES,
 )
 """Every page behind the log-in."""
