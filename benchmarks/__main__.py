@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-ALL = ("sync", "trust", "fleet", "serve", "patch")
+ALL = ("sync", "trust", "fleet", "serve", "iothub", "patch")
 
 
 def main() -> int:
