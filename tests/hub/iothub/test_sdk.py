@@ -1,15 +1,27 @@
 """Unmodified azure-iot-device, released and next, against the hub."""
 
 import contextlib
+import datetime as dt
+import errno
+import socket
+import threading
 import time
+from functools import partial
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.hub.iothub.conftest import Running
 from tests.hub.iothub.sdk import PORT, Sdk, loopback
 
+from farshore.cli import workload
 from farshore.core.errors import FarshoreError
+from farshore.hub.identities import Wanted
 from farshore.hub.iothub.door import certificate
 from farshore.hub.records import messages
+from farshore.mqtt.workload import answer
 
 KINDS = ["device", "device-next"]
 
@@ -17,9 +29,9 @@ KINDS = ["device", "device-next"]
 class Site:
     """A hub at an address of its own, and SDK clients."""
 
-    def __init__(self, folder, stack):
+    def __init__(self, folder, stack, **settings):
         self.folder, self.stack, self.address = folder, stack, loopback()
-        self.running = Running(folder / "hub", host=self.address, iothub_port=PORT)
+        self.running = Running(folder / "hub", host=self.address, iothub_port=PORT, **settings)
         stack.callback(self._stop)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate(self.running.hub)[2])
@@ -33,11 +45,15 @@ class Site:
         return f"HostName={self.address};DeviceId={device}{named};SharedAccessKey={key}"
 
     def sdk(self, kind, device=None, module="", key=None, **options):
-        sdk = Sdk(kind)
-        self.stack.callback(sdk.close)
+        sdk = self.bare(kind)
         if device:
             string = self.string(device, module, key)
             sdk.ask("create", connection_string=string, ca=str(self.ca), module=bool(module), **options)
+        return sdk
+
+    def bare(self, kind, **environment):
+        sdk = Sdk(kind, **environment)
+        self.stack.callback(sdk.close)
         return sdk
 
     def received(self):
@@ -252,3 +268,115 @@ def test_provisioning(site, kind):
     device.ask("connect")
     refused = sdk.try_("provision", **{**given, "registration": "reg-2"})
     assert "error" in refused
+
+
+def test_a_certificate_by_our_authority_is_enough(tmp_path, kind):
+    folder, strangers = tmp_path / "certificates", tmp_path / "strangers"
+    folder.mkdir()
+    strangers.mkdir()
+    authority = make_authority(folder)
+    with contextlib.ExitStack() as stack:
+        site = Site(tmp_path, stack, iothub_client_ca=str(folder / "ca.pem"))
+        site.running.hub.identities.put("d1", "", Wanted(kind="certificateAuthority"), None)
+        make_certificate(folder, "d1", *authority)
+        make_certificate(folder, "d2", *authority)
+        make_certificate(folder, "stranger", *make_authority(strangers), name="d1")
+        given = {"host": site.address, "device": "d1", "ca": str(site.ca)}
+        sdk = site.bare(kind)
+        sdk.ask("create", certificate=str(folder / "d1.pem"), key=str(folder / "d1.key"), **given)
+        sdk.ask("connect")
+        sdk.ask("report", change={"by": "certificate"})
+        for other in ("d2", "stranger"):
+            refused = site.bare(kind)
+            refused.ask("create", certificate=str(folder / f"{other}.pem"), key=str(folder / f"{other}.key"), **given)
+            assert "error" in refused.try_("connect")
+        assert site.running.hub.fleet.twin("d1").reported.values == {"by": "certificate"}
+
+
+def test_an_edge_module_starts_by_a_connection_string(site, kind):
+    key = site.running.identity("d1") and site.running.identity("d1", "m")
+    string = f"HostName=localhost;GatewayHostName={site.address};DeviceId=d1;ModuleId=m;SharedAccessKey={key}"
+    sdk = site.bare(kind, EdgeHubConnectionString=string, EdgeModuleCACertificateFile=str(site.ca))
+    sdk.ask("create", edge=True)
+    sdk.ask("connect")
+    sdk.ask("send", data="x", output="out")
+    assert [(one.module, one.output) for one in site.received()] == [("m", "out")]
+
+
+@pytest.mark.parametrize("scheme", ["http", "unix"])
+def test_an_edge_module_starts_by_the_workload_api(site, kind, scheme):
+    key = site.running.identity("d1") and site.running.identity("d1", "m")
+    generation = site.running.hub.identities.one("d1", "m").identity.generation
+    listen = "http://127.0.0.1:0" if scheme == "http" else f"unix://{site.folder}/w.sock"
+    asked = []
+
+    def keys(module, wanted):
+        asked.append(module)
+        return key if (module, wanted) == ("m", generation) else None
+
+    server = workload._server(listen, partial(answer, keys=keys, trusted=site.ca.read_text()))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = listen if scheme == "unix" else f"http://127.0.0.1:{server.server_address[1]}"
+        found = {"host": site.address, "device": "d1", "module": "m", "generation": generation}
+        sdk = site.bare(kind, **workload.environment(found, site.address, address))
+        sdk.ask("create", edge=True)
+        sdk.ask("connect")
+        sdk.ask("report", change={"key": "none here"})
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked == ["m"]
+
+
+def test_websockets(tmp_path, kind):
+    with contextlib.ExitStack() as stack:
+        try:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 443))
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EPERM}:
+                pytest.skip("only root may listen on port 443, and the SDK knows no other for websockets")
+        site = Site(tmp_path, stack, iothub_websocket_port=443)
+        sdk = site.sdk(kind, "d1", websockets=True)
+        sdk.ask("connect")
+        sdk.ask("report", change={"over": "websockets"})
+        sdk.ask("send", data="x" * 100_000)
+        sdk.ask("listen")
+        site.running.patch("d1", {"a": 1})
+        assert sdk.until(2)["a"] == 1
+        assert len(site.received()[0].body) == 100_000
+
+
+def make_authority(folder):
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    made = signed(name, key.public_key(), name, key, ca=True)
+    (folder / "ca.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return made, key
+
+
+def make_certificate(folder, file, authority, authority_key, name=None):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name or file)])
+    made = signed(subject, key.public_key(), authority.subject, authority_key, ca=False)
+    pem = serialization.Encoding.PEM
+    (folder / f"{file}.pem").write_bytes(made.public_bytes(pem))
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{file}.key").write_bytes(plain)
+
+
+def signed(subject, public, issuer, key, *, ca):
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
