@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serve.load import Post, Window, cpu, free_port, run, tree
+from benchmarks.serve.load import Post, Window, cpu, free_port, own, run, tree
 from farshore import formats
 from farshore.core import manifest as manifests
 from farshore.core.digest import Digest
@@ -179,15 +179,23 @@ def throughput(asked, picture: bytes, limit: LoadedVersion, server: Running, wid
 def sizes(asked, picture: bytes, server: Running) -> Table:
     """Memory after the start, under a lone client, under four, and when nothing has been asked for some seconds."""
     table = Table(title=f"{asked.model.name}: memory (proportional), MB")
-    for name in ("", "front", "worker", "together"):
+    for name in ("", "front", "worker", "together", "of that their own: front + worker"):
         table.add_column(name, justify="right")
     table.caption = (
-        f"front answers {server.ready:.2f} s after its process was started, the model after {server.answers:.2f} s"
+        f"front answers {server.ready:.2f} s after its process was started, the model after {server.answers:.2f} s; "
+        "what is not their own (libraries, the model's file) counts by the number of processes that have it"
     )
 
     def row(what: str) -> None:
         front, *workers = (memory.held(pid) / 1e6 for pid in server.pids())
-        table.add_row(what, f"{front:.1f}", f"{sum(workers):.1f}", f"{front + sum(workers):.1f}")
+        first, *others = map(own, server.pids())
+        table.add_row(
+            what,
+            f"{front:.1f}",
+            f"{sum(workers):.1f}",
+            f"{front + sum(workers):.1f}",
+            f"{first:.1f} + {sum(others):.1f}",
+        )
 
     row("after the start")
     for clients, seconds in ((1, 3.0), (4, 13.0)):
