@@ -5,15 +5,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 SDKS := $(patsubst tests/sdks/%.txt,.venv-azure/%/.made,$(wildcard tests/sdks/*.txt))
 
-.PHONY: azurite demo test test-deep check bench clean
+.PHONY: azurite browser demo test test-deep check bench clean
 
 demo: .venv/.demo  ## the whole main job on this machine, in under two minutes
 	$(BIN)/farshore demo
 
-test: .venv/.dev azurite $(SDKS)  ## the test suite
+test: .venv/.dev azurite browser $(SDKS)  ## the test suite
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-test-deep: .venv/.dev azurite $(SDKS)  ## the long runs too
+test-deep: .venv/.dev azurite browser $(SDKS)  ## the long runs too
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "deep or not deep" --timeout 3600
 
 check: .venv/.dev  ## style, types, architecture
@@ -44,6 +44,16 @@ azurite:
 		npm install --prefix .azurite --no-audit --no-fund --loglevel=error azurite@3.35.0 || \
 		echo "Azurite could not be installed: tests against Blob Storage are skipped"
 
+# Studio is tried in Debian's Chromium, with axe-core looking for what keeps people out; fonts are for Chinese and Korean.
+# Where they cannot be installed (not root, no apt, no npm), tests say what they skip.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk fonts-dejavu-core \
+		>/dev/null; } || echo "Chromium could not be installed: Studio is not tried in a browser"
+	@test -e .axe/node_modules/axe-core || \
+		npm install --prefix .axe --no-audit --no-fund --loglevel=error axe-core@4.14.1 >/dev/null || \
+		echo "axe-core could not be installed: pages are not searched for barriers"
+
 # Azure's own SDKs, unmodified, each in an environment of its own; tests say what they skip where one cannot be made.
 .venv-azure/%/.made: tests/sdks/%.txt
 	@$(PYTHON) -m venv .venv-azure/$* && \
@@ -51,4 +61,4 @@ azurite:
 		echo "$< could not be installed: tests with that SDK are skipped"
 
 clean:
-	rm -rf .venv .venv-azure .azurite build src/*.egg-info
+	rm -rf .venv .venv-azure .azurite .axe build src/*.egg-info
