@@ -43,6 +43,7 @@ def test_every_setting_can_stand_in_the_environment(tmp_path):
         "FARSHORE_INSECURE_HTTP": "1", "FARSHORE_CERTIFICATE": "/mine.pem", "FARSHORE_LINK": "azure",
         "FARSHORE_CONNECTION": "HostName=h;DeviceId=d;SharedAccessKey=k", "FARSHORE_WEBSOCKETS": "1",
         "FARSHORE_SEED": "/opt/seed",
+        "FARSHORE_CLASSIC": "detector",
     }  # fmt: skip
     settings = Settings.load(tmp_path, {}, environ)
     assert {f"FARSHORE_{name.upper()}" for name in settings.__struct_fields__ if name != "root"} == set(environ)

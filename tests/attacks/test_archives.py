@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farshore.core.errors import FarshoreError, Invalid, TooLarge
-from farshore.hub import archive
+from farshore.store import archive
 
 LIMIT = 64 << 20
 

@@ -18,6 +18,8 @@ from msgspec import Raw
 
 from farshore.agent import azure_line
 from farshore.agent.azure_line import Called, Line
+from farshore.agent.classic import ClassicLink
+from farshore.agent.clock import SystemClock
 from farshore.agent.http_link import HttpBody, HttpLink
 from farshore.agent.settings import Settings
 from farshore.core import digest as digests
@@ -227,7 +229,7 @@ def _given(answer: Answer, want: str) -> tuple[Route, ...]:
     return routes
 
 
-def open_link(settings: Settings, environ: Mapping[str, str] | None = None) -> AzureLink:
+def open_link(settings: Settings, environ: Mapping[str, str] | None = None) -> AzureLink | ClassicLink:
     """The link to the IoT Hub that the settings name.
 
     Raises:
@@ -237,4 +239,6 @@ def open_link(settings: Settings, environ: Mapping[str, str] | None = None) -> A
     access = azure_line.access(
         settings.connection, os.environ if environ is None else environ, settings.ca, websockets=settings.websockets
     )
+    if settings.classic:
+        return ClassicLink(access.host, access.device, partial(Line, access), settings, SystemClock())
     return AzureLink(access.host, access.device, partial(Line, access), insecure=settings.insecure_http)

@@ -35,6 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         hub: URL of the hub; None for the one it enrolled at.
         link: ``hub`` for a Farshore hub over HTTP, ``azure`` for an IoT Hub and a store that was published to.
         connection: connection string of this device or module at an IoT Hub; "" for what IoT Edge tells a module.
+        classic: model for which the twin is believed unsigned, in the classic contract (FileName, DownloadUrl, ContentMD5).
         websockets: reach the IoT Hub over websockets (port 443).
         certificate: PEM file with this device's TLS certificate and its key, for a hub that admits only who has one.
         ca: PEM file with the only authorities to believe; None for the one that the enrolment token named, else the system's.
@@ -62,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: bool = False
     link: Literal["hub", "azure"] = "hub"
     connection: str = ""
+    classic: str = ""
     websockets: bool = False
     seed: Path | None = None
     serve: Literal["socket", "none"] = "socket"

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="File with this device's or module's connection string.  [default: IoT Edge's environment]",
 )
+@click.option(
+    "--classic",
+    metavar="MODEL",
+    help="Believe the twin's FileName, DownloadUrl and ContentMD5, which nobody signs, for this one model.",
+)
 @click.option("--websockets", is_flag=True, default=None, help="Reach the IoT Hub through port 443.")
 @click.option(
     "--serve", type=click.Choice(["socket", "none"]), help="Whether an inference server runs here.  [default: socket]"
@@ -105,7 +110,7 @@ def _enrol_at_azure(settings: Settings, token: str) -> None:
 
     link = azure_link.open_link(settings)
     try:
-        identity.enrol(replace(settings, hub=link.hub), token, link.device, link)
+        identity.enrol(replace(settings, hub=link.hub), "" if settings.classic else token, link.device, link)
     finally:
         link.close()
 

@@ -574,7 +574,7 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
 
 def _opened(paths: Sequence[Path], spool: Path) -> Iterator[tuple[str, bytes]]:
     """Files by name, those of a ZIP among them as the hub would take them out."""
-    from farshore.hub import archive
+    from farshore.store import archive
 
     for path in paths:
         with path.open("rb") as file:

@@ -36,10 +36,11 @@ from farshore.core.manifest import (
 )
 from farshore.formats import ModelInfo, Overrides, Recognition
 from farshore.formats.overrides import FILE as TOML
-from farshore.hub import archive, refs
+from farshore.hub import refs
 from farshore.hub.provenance import Provenance
 from farshore.hub.records.models import Version
 from farshore.hub.registry import About, Draft, Registry
+from farshore.store import archive
 
 MAX_FILES = 1024
 MAX_VARIANTS = 64

@@ -7,7 +7,7 @@ import pytest
 
 from farshore.core import digest as digests
 from farshore.core.errors import Invalid
-from farshore.hub import archive
+from farshore.store import archive
 
 
 @pytest.fixture
