@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farshore.cli.connection import pairs, with_hub
-from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, print_timeline
+from farshore.cli.following import follow
+from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, print_timeline, table
 from farshore.core import wire
 from farshore.core.errors import Invalid
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from farshore.client import Hub
 
 MAX_HOURS = 366 * 24
@@ -205,14 +208,49 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
             ("tags", _tags(found.get("tags", {}))),
         ]
     )
-    rows = []
+    print_table(_COLUMNS, _rows(found), empty="\nno models")
+    if "modules" in found:
+        click.echo()
+        rows = [(name, held.get("desired", "–"), held.get("current", "–")) for name, held in found["modules"].items()]
+        print_table(["module", "desired", "runs"], rows, empty="")
+
+
+_COLUMNS = ["model", ">desired", "current", "previous", "working on", ">fetched"]
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
     for model, want, have in _models(found):
         target = have.target
         rows.append((
             model, want.version if want else "–", _running(have.current), _running(have.previous),
             "" if target is None else _target(target), megabytes(have.fetched),
         ))  # fmt: skip
-    print_table(["model", ">desired", "current", "previous", "working on", ">fetched"], rows, empty="\nno models")
+    return rows
+
+
+def _picture(found: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(f"{found['id']}, seen {_seen(found)}"), table(_COLUMNS, _rows(found)))
+
+
+def _now(found: dict[str, Any]) -> str:
+    said = [_state(*entry) for entry in _models(found)]
+    return f"{found['id']}: {', '.join(said) or 'no models'}"
+
+
+def _settled(found: dict[str, Any]) -> bool:
+    """Whether a device runs what it should, or has given it up."""
+    return all(
+        have.target.state == "failed" if have.target is not None else _is(have.current, want)
+        for _, want, have in _models(found)
+    )
+
+
+def _is(current: wire.Running | None, want: wire.DesiredModel | None) -> bool:
+    return (None if current is None else current.digest) == (None if want is None else want.digest)
 
 
 @device.command()
@@ -265,6 +303,21 @@ def twin(hub: Hub, name: str) -> None:
     farshore device twin turbine-7
     """
     print_json(hub.twin(name))
+
+
+@device.command()
+@click.argument("name")
+@click.option("--until-settled", is_flag=True, help="End when all its models run as they should, or are given up.")
+@with_hub
+def watch(hub: Hub, name: str, until_settled: bool) -> None:
+    """Watch what a device does: in place on a terminal, a line for each change otherwise.
+
+    It goes on over a restart of the hub; Ctrl-C leaves it.
+
+    \b
+    farshore device watch turbine-7
+    """
+    follow(lambda: hub.device(name), lambda found: until_settled and _settled(found), _now, _picture)
 
 
 @device.command()

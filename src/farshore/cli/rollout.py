@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +9,8 @@ import click
 from farshore.agent.settings import parse_size
 from farshore.cli.connection import with_hub
 from farshore.cli.deployment import windows_of
+from farshore.cli.following import follow
 from farshore.cli.output import (
-    console,
     json_option,
     megabytes,
     print_facts,
@@ -21,8 +19,8 @@ from farshore.cli.output import (
     print_timeline,
     table,
 )
+from farshore.cli.waves import columns, rows
 from farshore.core import documents
-from farshore.core.errors import Unavailable
 from farshore.hub.rollout import parse_waves
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
     from farshore.client import Hub
 
-POLL = 1.0
 ENDED = {"done", "aborted", "rolled back"}
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -160,6 +157,18 @@ def plan(
 @click.option("--memory", type=float, help="Most times the previous version's memory on the same device.")
 @click.option("--errors", type=SHARE, help="Largest share of requests that may fail in a trial.")
 @click.option("--agreement", type=SHARE, help="Smallest share of answers that agree with the previous version's.")
+@click.option("--class-shift", type=SHARE, help="Largest distance of the classes found from the previous version's.")
+@click.option(
+    "--score-shift", type=float, help="Largest stability index of confidences against the previous version's."
+)
+@click.option("--compared", type=click.IntRange(1), help="Answers that must have been compared first.  [default: 20]")
+@click.option(
+    "--shadow", type=SHARE, help="Share of requests answered unseen first.  [default: 0.1 if answers are compared]"
+)
+@click.option(
+    "--shadow-answers", type=click.IntRange(1), help="Comparisons after which a trial begins.  [default: 200]"
+)
+@click.option("--shadow-time", "shadow_seconds", type=Span(), help="Time after which it begins anyway.  [default: 1h]")
 @click.option("--on-failure", type=click.Choice(["rollback", "pause"]), help="When a gate fails.  [default: rollback]")
 @click.option("--approval", is_flag=True, default=None, help="Wait for `rollout advance` before each next wave.")
 @click.option("--watch", "watching", is_flag=True, help="Stay and watch it.")
@@ -176,6 +185,7 @@ def start(
     farshore rollout start detector@2 --deployment prod --waves 1,10%,100%
     farshore rollout start detector@candidate --waves "tags.ring = 'early',100%" --soak 1h --agreement 0.9
     farshore rollout start detector@3 --to "tags.site = 'oslo'" --approval
+    farshore rollout start detector@3 --shadow 0.2 --agreement 0.9 --class-shift 0.1 --score-shift 0.25
     farshore rollout start detector@4 --deployment prod --blue-green
     farshore rollout start detector@4 --deployment prod --activate-in 02:00-04:00
     farshore rollout start detector@4 --deployment prod --waves 5%,100% --budget 50MB --budget-money 300
@@ -347,46 +357,14 @@ _verb(
 
 
 def _watch(hub: Hub, name: str) -> None:
-    if sys.stdout.isatty():
-        from rich.live import Live
-
-        with Live(console=console(), auto_refresh=False, transient=False) as live:
-            for found, trouble in _changes(hub, name):
-                live.update(_picture(found, trouble), refresh=True)
-        return
-    last = ""
-    for found, trouble in _changes(hub, name):
-        line = trouble or _line(found)
-        if line != last:
-            click.echo(line)
-            sys.stdout.flush()
-        last = line
+    follow(lambda: hub.rollout(name), lambda found: found["state"] in ENDED, _line, _picture)
 
 
-def _changes(hub: Hub, name: str) -> Any:
-    """The rollout as it stands, again and again, until it has ended; and what is wrong with the hub meanwhile."""
-    found = hub.rollout(name)
-    trouble = ""
-    while True:
-        yield found, trouble
-        if found["state"] in ENDED and not trouble:
-            return
-        time.sleep(POLL)
-        try:
-            found, trouble = hub.rollout(name), ""
-        except Unavailable as error:
-            trouble = error.message
-
-
-def _picture(found: dict[str, Any], trouble: str) -> RenderableType:
+def _picture(found: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    tail = [Text(trouble, "yellow")] if trouble else []
-    return Group(Text(_headline(found)), table(_COLUMNS, _rows(found)), *tail)
-
-
-_COLUMNS = [">", "wave", "", ">given", ">ready", ">confirmed", ">failed", ">agree", ">latency", ">memory", ">gap"]
+    return Group(Text(_headline(found)), table(columns(found), rows(found)))
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -397,23 +375,7 @@ def _print(found: dict[str, Any]) -> None:
         ("why", found.get("reason")), ("waits for", found.get("waiting")), ("budget", _taken(found)),
     ])  # fmt: skip
     click.echo()
-    print_table(_COLUMNS, _rows(found))
-
-
-def _rows(found: dict[str, Any]) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
-    for number, wave in enumerate(found["waves"], 1):
-        said = wave["tally"]
-        rows.append((
-            number, wave["wave"], "open" if wave["open"] else "", said["admitted"], said["ready"] or "", said["confirmed"], said["failed"],
-            _ratio(said["agreed"], said["compared"]), _ratio(said["latency"], said["timed"], "×"),
-            _ratio(said["memory"], said["weighed"], "×"), _ratio(said["gap"] * 1000, said["switched"], " ms"),
-        ))  # fmt: skip
-    return rows
-
-
-def _ratio(total: float, count: int, unit: str = "") -> str:
-    return f"{total / count:.3g}{unit}" if count else ""
+    print_table(columns(found), rows(found))
 
 
 def _headline(found: dict[str, Any]) -> str:

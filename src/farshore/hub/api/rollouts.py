@@ -99,11 +99,12 @@ class Given(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WaveStatus(Struct, frozen=True, omit_defaults=True):
-    """A wave: what it is, whether it is open, and what its devices have said."""
+    """A wave: what it is, whether it is open, what its devices have said, and whether an operator overruled its gate."""
 
     wave: str
     open: bool
     tally: Tally
+    overruled: bool = False
 
 
 class Status(Struct, frozen=True, omit_defaults=True):
@@ -358,7 +359,10 @@ def status(found: Entry, tallies: list[Tally]) -> Status:
         version=found.version,
         state=now.state,
         wave=now.wave,
-        waves=[WaveStatus(str(one), at <= now.wave, tallies[at]) for at, one in enumerate(now.waves)],
+        waves=[
+            WaveStatus(str(one), at <= now.wave, tallies[at], at in now.terms.overruled)
+            for at, one in enumerate(now.waves)
+        ],
         gate=now.gate,
         created=moments.text(found.created),
         changed=moments.text(found.changed),
