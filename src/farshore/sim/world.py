@@ -72,6 +72,7 @@ class World(device.Hub):
         faults: what goes wrong.
         rates: bytes a second of links; devices get them in turn.
         builders: patches built at one time; they are real ones.
+        start: virtual time of the beginning, seconds since 1970.
 
     """
 
@@ -83,8 +84,9 @@ class World(device.Hub):
         faults: Faults = Faults(),
         rates: Sequence[float] = (16_000.0,),
         builders: int = 0,
+        start: float = START,
     ) -> None:
-        self.chance, self.faults, self.now = random.Random(seed), faults, START  # noqa: S311 - a story, no secret
+        self.chance, self.faults, self.now = random.Random(seed), faults, start  # noqa: S311 - a story, no secret
         self._settings = Settings(data=folder, builders=builders, sync_seconds=30)
         self.hub = Hub(self._settings, self._clock)
         self.behaviours: dict[str, Behaviour] = {}
