@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from tests.e2e.studio.browser import WIDTHS, chromium, visit
+from tests.e2e.studio.browser import chromium, visit
 from tests.e2e.studio.scene import ASSETS, MODEL, settle
 from tests.hub.conftest import Process
 
