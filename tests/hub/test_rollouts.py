@@ -454,3 +454,139 @@ def test_a_rollout_costs_the_same_for_any_fleet(operator, versions, hub, clock):
         counts.append(len(written))
         written.clear()
     assert counts[0] == counts[1] < 20
+
+
+def ready(unit, fetched=0):
+    """It has what is told beside, tried out, and waits."""
+    target = {"digest": unit.told["digest"], "state": "ready", "version": NEW, "cause": "switch"}
+    unit.ask(models={"detector": {"target": target, "fetched": fetched}})
+    return unit.ask()
+
+
+def test_blue_green_is_one_switch_and_one_switch_back(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(3)]
+    for one in units[:2]:
+        one.ask()
+        one.running()
+    found = start(operator, strategy="blue-green", waves=[{"count": 1}, *percent(100)])
+    assert found["held"]
+    assert [one.ask() for one in units] == [NEW, OLD, OLD]  # the third runs nothing yet: that comes first
+    assert units[0].told["hold"] is True
+    ready(units[0])
+    assert [one.ask() for one in units] == [NEW, NEW, OLD]
+    units[2].running()
+    assert units[2].told["hold"] is True
+    for one in units:
+        ready(one)
+    found = operator.get("/v1/rollouts/prod-2")
+    assert (found["state"], found["held"]) == ("running", True)
+    assert "2 of 2 devices are ready; farshore rollout advance prod-2" in found["waiting"]
+    assert "waits for the switch" in operator.get("/v1/devices/d0/why/detector")["chain"][-1]["text"]
+
+    assert "held" not in operator.ask("POST", "/v1/rollouts/prod-2/advance", json={}).json()
+    assert [one.ask() for one in units] == [NEW] * 3
+    assert not any("hold" in one.told for one in units)
+    assert units[1].running() == NEW
+    assert operator.get("/v1/rollouts/prod-2")["state"] == "running"
+    operator.ask("POST", "/v1/rollouts/prod-2/rollback", json={})
+    assert [one.ask() for one in units] == [OLD] * 3
+
+
+def test_a_version_that_fails_beside_stops_before_the_switch(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(2)]
+    for one in units:
+        one.ask()
+        one.running()
+    start(operator, strategy="blue-green")
+    assert [one.ask() for one in units] == [NEW, NEW]
+    assert units[0].failing() == OLD
+    assert operator.get("/v1/rollouts/prod-2")["state"] == "rolled back"
+    assert units[1].ask() == OLD
+
+
+def test_activation_windows_stay_with_the_deployment(operator, versions):
+    unit = Unit(operator, "d")
+    unit.ask()
+    unit.running()
+    start(operator, activate=["02:00-04:00"])
+    unit.ask()
+    assert unit.told["activate"] == ["02:00-04:00"]
+    unit.running()
+    assert operator.get("/v1/rollouts/prod-2")["state"] == "done"
+    late = Unit(operator, "late")
+    late.ask()
+    assert late.told["activate"] == ["02:00-04:00"]
+    operator.ask("PUT", "/v1/deployments/prod", json={"selector": "*", "model": "detector@2", "activate": []})
+    late.ask()
+    assert "activate" not in late.told
+    start_ = {"model": "detector@1", "deployment": "prod", "activate": ["4:00-5:00"]}
+    operator.ask("POST", "/v1/rollouts", json=start_, status=400)
+
+
+AGENT = {"runtimes": ["onnxruntime"], "memory": 1 << 30, "machine": "x86_64"}
+
+
+def test_a_rollout_stops_within_its_budget(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(4)]
+    for one in units:
+        one.device.sync(reported={"agent": AGENT})
+    version = operator.get("/v1/models/detector/versions/2")
+    size = sum(file["size"] for file in version["manifest"]["variants"][0]["files"])
+    found = start(operator, budget={"bytes": int(size * 2.5)})
+    assert [one.ask() for one in units] == [NEW, NEW, OLD, OLD]
+    found = operator.get("/v1/rollouts/prod-2")
+    assert found["state"] == "paused"
+    assert found["reason"].startswith("over budget: d2 needs ")
+    assert found["bytes"] == 2 * size  # foreseen
+    why = operator.get("/v1/devices/d3/why/detector")["chain"][-1]
+    assert why["code"] == "over-budget"
+
+    units[0].running(fetched=size // 4)  # a patch did it
+    assert operator.get("/v1/rollouts/prod-2")["bytes"] == size + size // 4
+    operator.ask("POST", "/v1/rollouts/prod-2/resume", json={})
+    assert [one.ask() for one in units] == [NEW, NEW, NEW, OLD]
+    assert operator.get("/v1/rollouts/prod-2")["state"] == "paused"
+    operator.ask("POST", "/v1/rollouts/prod-2/resume", json={"budget": {"bytes": size * 10}})
+    assert units[3].ask() == NEW
+    for one in units:
+        one.running(fetched=size // 4)
+    found = operator.get("/v1/rollouts/prod-2")
+    assert (found["state"], found["bytes"]) == ("running", 4 * (size // 4))  # late devices count, too
+    assert "advance prod-2 ends it" in found["waiting"]
+    assert operator.ask("POST", "/v1/rollouts/prod-2/advance", json={}).json()["state"] == "done"
+
+
+def test_a_budget_of_money_goes_by_links(operator, versions):
+    operator.ask("PUT", "/v1/links/iridium", json={"price": 1000.0, "currency": "EUR"})
+    units = [Unit(operator, f"d{n}", tags={"link": "iridium"} if n else {}) for n in range(3)]
+    for one in units:
+        one.device.sync(reported={"agent": AGENT})
+    start(operator, budget={"money": 0.0001})
+    assert [one.ask() for one in units] == [NEW, OLD, OLD]  # the first pays nothing
+    assert "of money more" in operator.get("/v1/rollouts/prod-2")["reason"]
+    operator.ask("PUT", "/v1/links/lte", json={"price": 1.0, "currency": "USD"})
+    said = operator.ask("POST", "/v1/rollouts/prod-2/resume", json={"budget": {"money": 5.0}}, status=400).json()
+    assert "EUR, USD: a budget of money needs one currency" in said["error"]["message"]
+
+
+def test_a_deleted_device_leaves_what_it_moved(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(2)]
+    for one in units:
+        one.device.sync(reported={"agent": AGENT})
+    start(operator, budget={"bytes": 1 << 40})
+    for one in units:
+        one.ask()
+    units[0].running(fetched=1000)
+    before = operator.get("/v1/rollouts/prod-2")["bytes"]
+    operator.ask("DELETE", "/v1/devices/d0")
+    assert operator.get("/v1/rollouts/prod-2")["bytes"] == before
+    operator.ask("DELETE", "/v1/devices/d1")  # it had moved nothing
+    assert operator.get("/v1/rollouts/prod-2")["bytes"] == 1000
+
+
+def test_an_alias_is_resolved_and_recorded_at_the_start(operator, versions):
+    operator.ask("PUT", "/v1/models/detector/aliases/champion", json={"version": 2})
+    found = start(operator, model="detector@champion")
+    assert (found["version"], found["ref"], found["selector"]) == (NEW, "detector@champion", "*")
+    operator.ask("PUT", "/v1/models/detector/aliases/champion", json={"version": 1})
+    assert Unit(operator, "d").ask() == NEW

@@ -17,7 +17,7 @@ def rolling(state="running", reason="", **gate):
 
 
 def case(rolling=None, target=None, current=(1, OLD), given=True, **more):
-    rule = Rule("prod", parse("*"), "m", 2, NEW, 0, 1, rolling, (1, OLD))
+    rule = Rule("prod", parse("*"), "m", 2, NEW, 0, 1, rolling, (1, OLD), ("02:00-04:00",))
     choice = Choice(rule, 2, NEW) if given else Choice(rule, 1, OLD)
     said = ReportedModel(current=Running(*current) if current else None, target=target)
     values = {
@@ -25,6 +25,12 @@ def case(rolling=None, target=None, current=(1, OLD), given=True, **more):
         "seen": 5.0, "interval": 60.0, "standing": "accepted", "tallies": [Tally(), Tally()],
     }  # fmt: skip
     return Case(**{**values, **more})
+
+
+def back(reason, state="rolled back"):
+    """A device that runs the version that its deployment names again."""
+    rule = Rule("prod", parse("*"), "m", 1, OLD, 0, 1, None, None)
+    return case(rule=rule, choice=Choice(rule, 1, OLD), told=1, last=rolling(state, reason), brought=2)
 
 
 def doing(state, fault=None, **more):
@@ -48,10 +54,28 @@ def doing(state, fault=None, **more):
         (case(seen=None, current=None), ["not-told", "never-seen"], "never heard of"),
         (case(standing="quarantined: its key is in use at two places"), ["not-told", "standing"], "two places"),
         (case(target=doing("waiting", "the download window is closed")), ["told", "waiting"], "window is closed"),
+        (case(target=doing("waiting", "the download window is closed", cause="window")), ["told", "window"], "window is closed"),
+        (case(target=doing("waiting", "cap reached: 5 MB a day on link iridium", cause="cap")), ["told", "cap"], "5 MB a day"),
+        (case(rolling("paused", "over budget: d needs 3 MB more, and 8 of 10 are taken"), given=False),
+         ["told", "over-budget"], "8 of 10 are taken"),
+        (case(rolling(), given=False, counting=True), ["told", "counting"], "patches are being built"),
+        (case(rolling(), target=doing("ready", cause="switch")), ["told", "switch"], "farshore rollout advance r"),
+        (case(target=doing("ready", cause="activation")), ["told", "activation"], "in its window 02:00-04:00"),
         (case(target=doing("downloading", done=43, size=100)), ["told", "downloading"], "(43 %)"),
         (case(target=doing("failed", "too little disk: 5 bytes to fetch")), ["told", "failed"], "too little disk"),
         (case(target=doing("failed", "its worker crashed 3 times")), ["told", "failed"], "crashed 3 times"),
         (case(target=doing("trial")), ["told", "trial"], "on trial"),
+        (case(rolling(), target=doing("shadow")), ["told", "shadow"], "lets it answer unseen, to compare"),
+        (case(rolling(), target=doing("failed", "in its shadow 0.5 of 40 answers were those of the version before")), ["told", "failed"],
+         "it gave it up: in its shadow 0.5 of 40 answers"),
+        (case(rolling(agreement=0.9), given=False, tallies=[Tally(admitted=1, confirmed=1), Tally()]), ["told", "not-in-wave", "gate"],
+         "0 answers were compared with the previous version's; 20 must be"),
+        (case(rolling("paused", "wave 1: 0.3 of findings are of other classes"), given=False), ["told", "paused"], "0.3 of findings"),
+        (back("wave 1: 0.5 of answers agree with the previous version's (40 answers); at least 0.9 is asked"), ["running", "rolled-back"],
+         "rollout r to m@2 was rolled back: wave 1: 0.5 of answers agree"),
+        (case(rule=None, choice=None, told=None, current=None, last=rolling("rolled back", "x"), brought=2), ["no-deployment", "rolled-back"],
+         "rollout r to m@2 was rolled back: x"),
+        (back("x", state="done"), ["running"], "d runs m@1"),
         (case(target=doing("downloading", "no route to host"), seen=9000.0), ["told", "downloading", "offline"], "2.5 h"),
     ],
 )  # fmt: skip

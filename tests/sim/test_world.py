@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from farshore import delta
-from farshore.hub.rollout import ENDED, Gate, Wave
+from farshore.hub.plans import Asked
+from farshore.hub.records.ledger import Link
+from farshore.hub.rollout import ENDED, Budget, Gate, Terms, Wave
 from farshore.sim.device import Behaviour
 from farshore.sim.world import MODEL, Faults, World
 
@@ -168,18 +170,93 @@ def test_a_plan_is_what_the_ledger_shows_afterwards(world_of):
     world.hub.deployments.put("two", rings(3, 4, 5, 6), "detector@2", 1)  # ring 3 keeps the first as well
     world.run(300)
     third_ref = world.release({"net.onnx": third}, GOOD)
+    world.hub.deployments.put("firm", "tags.ring = 6 AND tags.site = 'site-1'", "detector@2", 20)
+    links = [Link("iridium", 6.5, "EUR", 16_000, (), 10**6, 10**7), Link("lte", 0.01, "EUR", 10**6)]
+    for one in links:
+        world.hub.ledger.put_link(one)
+    hand = {"models": {MODEL: world.hub.fleet.twin("device-000001").desired.values["models"][MODEL]}}
+    for number, name in enumerate(sorted(world.devices)):
+        world.hub.fleet.change_twin(name, {"tags": {"link": ("iridium", "lte", None)[number % 3]}}, None, replace=False)
+    world.hub.fleet.change_twin("device-000001", {"properties": {"desired": hand}}, None, replace=False)
     fetched = {name: one.notes.note(MODEL).fetched for name, one in world.devices.items()}
 
-    plan = world.hub.plans.plan("all", "*", third_ref, 120.0)
+    plan = world.hub.plans.plan(Asked("all", "*", third_ref, 9), 120.0)
+    firm = plan.others["deployment firm"]
     assert plan.exact
     assert {one.route for one in plan.forecasts} == {"patch", "whole"}
+    assert firm and plan.others["an operator's hand"] == 1
+    assert len(plan.forecasts) == 99 - firm
     world.hub.rollouts.start("r", "all", "*", third_ref, (Wave(percent=100),), Gate(soak=0), 9)
     world.run(600)
-    assert versions(world) == {3: 100}
+    assert versions(world) == {1: 1, 2: firm, 3: 99 - firm}
     for one in plan.forecasts:
         assert world.devices[one.device].notes.note(MODEL).fetched - fetched[one.device] == one.bytes
-    rows = world.hub.ledger.sums(("device",), {"rollout": "r"}, "", "", 1000)
-    assert {row.device: row.bytes for row in rows} == {one.device: one.bytes for one in plan.forecasts}
+    rows = world.hub.ledger.sums(("device", "link"), {"rollout": "r"}, "", "", 1000)
+    assert {(row.device, row.link, row.bytes) for row in rows} == {
+        (one.device, one.link, one.bytes) for one in plan.forecasts
+    }
+    assert sum(row.money for row in rows) == pytest.approx(sum(one.money for one in plan.forecasts))
+    found, tallies = world.hub.rollouts.one("r")
+    assert (tallies[0].bytes, found.now.state) == (sum(one.bytes for one in plan.forecasts), "done")
+
+
+def test_caps_hold_day_by_day(world_of):
+    world = world_of(7, 4, faults=Faults(reply=0.05, reboots=5.0))
+    ref = release(world)
+    world.hub.ledger.put_link(Link("iridium", 6.5, "EUR", 16_000, ("08:00-20:00Z",), 15_000, 100_000))
+    for name in world.devices:
+        world.hub.fleet.change_twin(name, {"tags": {"link": "iridium"}}, None, replace=False)
+    world.run(120)
+    world.hub.deployments.put("prod", "*", ref, 0)
+    world.run(6 * 3600)  # from the afternoon until the window shuts
+    assert versions(world) == {0: 4}
+    said = world.hub.fleet.why("device-000000", MODEL, 60.0)[-1]
+    assert said.code == "window"
+    world.run(14 * 3600)
+    assert versions(world) == {1: 4}
+    rows = world.hub.ledger.sums(("day", "device"), {}, "", "", 1000)
+    assert max(row.bytes for row in rows) == 15_000
+    assert {row.device: 0 for row in rows}.keys() == world.devices.keys()
+
+
+def test_a_rollout_never_goes_beyond_its_budget(world_of):
+    world = settled(world_of, seed=9, faults=Faults(request=0.05, reply=0.05, twice=0.05, outages=10.0))
+    budget = Budget(bytes=31 * 20_000)
+    world.hub.rollouts.start(
+        "r", "prod", "", release(world), (Wave(percent=100),), Gate(soak=0), 0, Terms(budget=budget)
+    )
+    world.run(900)
+    found, tallies = world.hub.rollouts.one("r")
+    assert found.now.state == "paused"
+    assert found.now.reason.startswith("over budget: ")
+    assert tallies[0].admitted == 31
+    moved = sum(row.bytes for row in world.hub.ledger.sums(("rollout",), {"rollout": "r"}, "", "", 10))
+    assert moved <= 31 * 20_000
+    world.hub.rollouts.resume("r", Budget(bytes=200 * 20_000))
+    world.settle(900)
+    assert versions(world) == {2: 100}
+    assert world.hub.rollouts.one("r")[0].now.state == "running"
+    assert world.hub.rollouts.advance("r")[0].now.state == "done"
+
+
+def test_blue_green_in_bad_weather(world_of):
+    faults = Faults(request=0.05, reply=0.05, twice=0.05, outages=10.0, reboots=5.0, restarts=20.0)
+    world = settled(world_of, seed=11, count=40, faults=faults)
+    world.hub.rollouts.start("r", "prod", "", release(world), WAVES, Gate(soak=10), 0, Terms(switch=True))
+    world.run(1200)
+    world.settle(600)
+    found, tallies = world.hub.rollouts.one("r")
+    assert (found.now.state, found.now.held, found.now.wave) == ("running", True, 2)
+    assert sum(one.ready for one in tallies) == 40
+    assert versions(world) == {1: 40}
+    fetched = {name: one.notes.note(MODEL).fetched for name, one in world.devices.items()}
+    world.hub.rollouts.advance("r")
+    world.run(300)
+    assert versions(world) == {2: 40}
+    world.hub.rollouts.roll_back("r", "a story")
+    world.run(300)
+    assert versions(world) == {1: 40}
+    assert {name: one.notes.note(MODEL).fetched for name, one in world.devices.items()} == fetched
 
 
 def edited(data, seed):
