@@ -33,6 +33,7 @@ iothub.add_command(workload)
 @iothub.command("connection-string")
 @click.argument("name", metavar="DEVICE")
 @_MODULE
+@click.option("--create", is_flag=True, help="Make the device, if there is none of that name.")
 @click.option("--host", default="", help="Name of the hub that the client is to use.  [default: its first]")
 @click.option("--gateway", default="", help="Where the client is to connect, when that is another name.")
 @click.option(
@@ -44,17 +45,19 @@ iothub.add_command(workload)
 )
 @json_option
 @with_hub
-def connection_string(hub: Hub, name: str, module: str, host: str, gateway: str, ca_file: Path, as_json: bool) -> None:
+def connection_string(
+    hub: Hub, name: str, module: str, create: bool, host: str, gateway: str, ca_file: Path, as_json: bool
+) -> None:
     """Print what an Azure IoT SDK needs to connect as a device or module.
 
     A device that has no IoT Hub identity gets one. The connection string goes to standard output alone, so that a script can
     take it; the authority's certificate is written beside.
 
     \b
-    farshore iothub connection-string turbine-7
+    farshore iothub connection-string turbine-7 --create
     farshore iothub connection-string turbine-7 --module farshore --ca-file /etc/farshore/ca.pem
     """
-    found = hub.connection(name, module, host, gateway)
+    found = hub.connection(name, module, host, gateway, create=create)
     _write(ca_file, found["ca"])
     if as_json:
         print_json({**found, "ca_file": str(ca_file.absolute())})
@@ -250,6 +253,8 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
         return
     click.echo(found["connection_string"])
     click.echo(f"may: {', '.join(found['rights'])}", err=True)
+    if hub.url.startswith("http:"):
+        click.echo("this hub speaks plain HTTP, and services' SDKs HTTPS alone: see `farshore hub --help`", err=True)
 
 
 def _who(one: dict[str, Any]) -> str:

@@ -299,9 +299,11 @@ class Hub(Wire):
 
     # -- clients of IoT Hub's kind ---------------------------------------------------------------------------------
 
-    def connection(self, device: str, module: str = "", host: str = "", gateway: str = "") -> Json:
+    def connection(
+        self, device: str, module: str = "", host: str = "", gateway: str = "", *, create: bool = False
+    ) -> Json:
         """What an IoT Hub SDK needs to connect as a device or module."""
-        body = {"module": module, "host": host, "gateway": gateway}
+        body = {"module": module, "host": host, "gateway": gateway, "create": create}
         return self._call("POST", f"/v1/devices/{quote(device, safe='')}/connection", body)
 
     def call_method(

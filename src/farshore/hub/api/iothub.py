@@ -18,6 +18,7 @@ from farshore.hub import moments
 from farshore.hub.api import door
 from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
+from farshore.hub.identities import Wanted
 from farshore.hub.iothub import door as iothub_door
 from farshore.hub.iothub import provisioning
 from farshore.hub.policies import POLICIES
@@ -38,11 +39,14 @@ Properties = Annotated[dict[Property, Annotated[str, Meta(max_length=1024)] | No
 
 
 class NewConnection(Struct, frozen=True, forbid_unknown_fields=True):
-    """Attributes: ``module`` of the device, "" for itself; ``host``, one of the hub's names; ``gateway``, where to connect instead."""
+    """Attributes: ``module`` of the device, "" for itself; ``host``, one of the hub's names; ``gateway``, where to connect instead;
+    ``create`` the device if there is none.
+    """
 
     module: Id = ""
     host: Annotated[str, Meta(max_length=255)] = ""
     gateway: Annotated[str, Meta(max_length=255)] = ""
+    create: bool = False
 
 
 class Connection(Struct, frozen=True):
@@ -134,6 +138,8 @@ async def connect(request: Request) -> Response:
         raise Invalid(f"host {asked.host[:80]!r} is none of this hub's names: start it with --name {asked.host[:80]}")
 
     def make() -> Connection:
+        if asked.create:
+            _create(hub, device)
         known = hub.identities.ensure(device, asked.module)
         one = known.identity
         host = asked.host or names[0]
@@ -271,6 +277,14 @@ def _open(hub: Hub) -> tuple[str, ...]:
     return hub.settings.iothub_names
 
 
+def _create(hub: Hub, device: str) -> None:
+    """Make a device that has no key of Farshore's, if there is none of that name."""
+    try:
+        hub.identities.one(device)
+    except NotFound:
+        hub.identities.put(device, "", Wanted(kind="sas"), None)
+
+
 def _check_there(hub: Hub, device: str, module: str) -> None:
     with hub.database.reading() as tx:
         if identities.one(tx, device, module) is None:
@@ -332,7 +346,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         f"{_DEVICE}/connection",
-        connect,
+        give_connection,
         "What an IoT Hub SDK needs to connect as a device or module; makes an identity if there is none",
         takes=NewConnection,
         gives=Connection,
