@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-ALL = ("sync", "trust", "fleet", "serve", "iothub", "patch")
+ALL = ("sync", "trust", "fleet", "serve", "iothub", "patch", "studio")
 
 
 def main() -> int:
