@@ -346,7 +346,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         f"{_DEVICE}/connection",
-        give_connection,
+        connect,
         "What an IoT Hub SDK needs to connect as a device or module; makes an identity if there is none",
         takes=NewConnection,
         gives=Connection,
