@@ -13,7 +13,7 @@ from farshore.cli.output import json_option, megabytes, print_json, print_table
 from farshore.cli.rollout import Span
 from farshore.core.errors import Invalid
 
-KINDS = ("good", "worse", "slow", "crashing", "unfit")
+KINDS = ("good", "worse", "slow", "crashing", "unfit", "shifted")
 STEP = 60.0
 FAST = Path("/dev/shm")  # noqa: S108 - memory, where there is some; the folder in it is private
 SETTLE = 600.0
@@ -61,6 +61,7 @@ def sim(
     behaviours = {
         "good": Behaviour(), "worse": Behaviour(agreement=0.5), "slow": Behaviour(latency=3.0),
         "crashing": Behaviour(crashes=20.0), "unfit": Behaviour(fit=False),
+        "shifted": Behaviour(seen=0.6),
     }  # fmt: skip
     chosen, bytes_ = parse_waves(waves), parse_size(size)
     if bytes_ > 1 << 30:
@@ -76,7 +77,9 @@ def sim(
             world.run(SETTLE)
             second = world.release({"net.onnx": chance.randbytes(bytes_)}, behaviours[kind])
             started = world.now
-            gate = Gate(soak=soak, agreement=0.9, latency=1.5, errors=0.1)
+            gate = Gate(
+                soak=soak, agreement=0.9, latency=1.5, errors=0.1, class_shift=0.2, shadow=0.5, shadow_answers=40
+            )
             world.hub.rollouts.start("rollout", "prod", "", second, chosen, gate, 0)
             while world.now - started < most and world.hub.rollouts.one("rollout")[0].now.state not in ENDED:
                 world.run(STEP)
