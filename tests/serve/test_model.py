@@ -254,6 +254,48 @@ def test_a_worker_that_hangs_is_ended_and_the_others_answer(device: Device) -> N
     serve(device, talk, hang_seconds=1.0)
 
 
+def test_hung_requests_that_nobody_waits_for_any_more_are_ended_too(device: Device) -> None:
+    """Clients less patient than ``hang_seconds`` must not leave behind a worker whose every thread is taken."""
+    device.colours(1, data=trap_model(), size=8, activate=True)
+    blue = picture((0, 0, 255))
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        (lane,) = client.server.pool.models["colours"].lanes.values()
+        doors = [await client.connect() for _ in range(2)]
+        for number, (_, writer) in enumerate(doors, 1):
+            writer.write(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(blue) + blue)
+            await until(lambda: len(lane.running) == number)  # noqa: B023 - called before the loop goes on
+        for _, writer in doors:
+            writer.close()
+        await until(lambda: not lane.running)
+        # Behind them both, and younger than they are: it is not what hangs.
+        status, _, answer = await client.score(RED)
+        assert (status, answer.get("version")) == (200, 1), answer
+        assert lane.deaths == 1
+
+    serve(device, talk, hang_seconds=3.0, wait_seconds=60.0)
+
+
+def test_requests_that_were_given_up_and_answered_are_forgotten(device: Device) -> None:
+    device.colours(1, data=colours_model(96, work=12), size=96, activate=True)
+
+    async def talk(client: Client) -> None:
+        await client.ready()
+        (lane,) = client.server.pool.models["colours"].lanes.values()
+        doors = [await client.connect() for _ in range(3)]
+        for _, writer in doors:
+            writer.write(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(RED) + RED)
+        await until(lambda: len(lane.running) == 3)
+        for _, writer in doors:
+            writer.close()
+        await until(lambda: not lane.running and not lane._given_up)  # two ran, one was skipped
+        assert (await client.score(RED))[0] == 200
+        assert lane.deaths == 0
+
+    serve(device, talk)
+
+
 def test_a_picture_that_takes_all_memory_gets_503_and_the_next_an_answer(device: Device) -> None:
     device.colours(1, data=trap_model(), size=8, activate=True)
 

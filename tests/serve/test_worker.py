@@ -108,6 +108,9 @@ def test_cancelled_requests_are_not_computed(device: Device) -> None:
         talk.say(Score(2), picture((0, 0, 255)))
         talk.say(Score(3), picture((9, 9, 9)))
         talk.say(Cancel(3))
+        over, _ = talk.hear()
+        assert (over.id, over.status) == (3, 503), "told at once: nothing of it was begun"
+        talk.say(Cancel(2))  # it runs: its answer would tell that it is over
         talk.door.settimeout(0.3)
         try:
             heard = talk.hear()

@@ -75,7 +75,7 @@ class Compare(Struct, frozen=True, tag="compare", array_like=True):
 
 
 class Cancel(Struct, frozen=True, tag="cancel", array_like=True):
-    """Nobody waits for that answer any more: skip it unless it runs already."""
+    """Nobody waits for that answer any more: skip it unless it runs already. Answered in both cases, so that the front knows that it is over."""
 
     id: int
 

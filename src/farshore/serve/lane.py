@@ -142,6 +142,7 @@ class Lane:
         self.stages = {name: Histogram() for name in ("wait", "decode", "infer", "read")}
         self.queue: deque[Lease] = deque()
         self.running: dict[int, Lease] = {}
+        self._given_up: dict[int, Lease] = {}  # sent to the worker, which may compute for them still; nobody waits
         self.service = 0.0  # seconds in a worker, smoothed
         self._newest: deque[float] = deque(maxlen=RECENT)  # seconds that its newest requests were computed
         self.worker: WorkerProcess | None = None
@@ -240,6 +241,7 @@ class Lane:
         if self.running.pop(lease.id, None) is not None:
             if self.worker is not None:
                 self.worker.send(Cancel(lease.id))
+                self._given_up[lease.id] = lease
             self._dispatch()
         else:
             self.queue.remove(lease)
@@ -297,23 +299,32 @@ class Lane:
         if self.state == "loading" and now - self.since > self._settings.load_seconds:
             self.fault = Unavailable(f"loading took longer than {self._settings.load_seconds:g} seconds")
             self._kill()
-        elif self.running and now - next(iter(self.running.values())).started > self._settings.hang_seconds:
-            # What hung once would hang again: only the others get a second worker.
-            lease = self.running.pop(next(iter(self.running)))
-            self.fault = Unavailable(
-                f"the worker computed longer than {self._settings.hang_seconds:g} seconds and was ended"
-            )
-            self.finish(lease, Reply(503, error=self.fault))
-            self._kill()
+        elif self.worker is not None and not self.worker.killed:
+            self._end_if_hung(now - self._settings.hang_seconds)
         if self.worker is not None and self.state == "ready" and now - self._measured > _LATELY:
             self.need, self._measured = self.worker.memory() or self.need, now
         if self.state == "ready" and self.crashes and now - self.since > self._settings.steady_seconds:
             self.crashes = 0
 
+    def _end_if_hung(self, latest: float) -> None:
+        """End a worker that has computed on one request since before ``latest``, also if nobody waits for it any more: it keeps a thread
+        from the others.
+        """
+        sent = (*self.running.values(), *self._given_up.values())
+        hung = min(sent, key=lambda each: each.started, default=None)  # what came after it may only wait behind it
+        if hung is None or hung.started >= latest:
+            return
+        self.fault = Unavailable(
+            f"the worker computed longer than {self._settings.hang_seconds:g} seconds and was ended"
+        )
+        if self.running.pop(hung.id, None) is not None:  # it would hang again: only the others get a second worker
+            self.finish(hung, Reply(503, error=self.fault))
+        self._kill()
+
     def pardon(self, seconds: float) -> None:
         """Nobody could do anything in the last seconds, for the machine or this process stood still: they do not count."""
         self.since += seconds
-        for lease in self.running.values():
+        for lease in (*self.running.values(), *self._given_up.values()):
             lease.started += seconds
         for lease in (*self.queue, *self.running.values()):
             lease.deadline += seconds
@@ -379,7 +390,8 @@ class Lane:
     def _answered(self, message: Answer, body: bytes) -> None:
         lease = self.running.pop(message.id, None)
         if lease is None:
-            return  # cancelled meanwhile
+            self._given_up.pop(message.id, None)
+            return
         now = monotonic()
         self.service += 0.1 * (now - lease.started - self.service) if self.service else now - lease.started
         if message.status == 200:
@@ -397,6 +409,7 @@ class Lane:
             self._gone()
             return
         self.state, self.worker = "absent", None
+        self._given_up.clear()
         for future in self._checks.values():
             if not future.done():
                 future.set_exception(Unavailable("the worker was ended"))
@@ -409,6 +422,7 @@ class Lane:
     def _gone(self) -> None:
         """The worker died by itself: keep what it had not answered, decide when to try again."""
         self.state, self.worker = "absent", None
+        self._given_up.clear()
         self.crashes += 1
         self.deaths += 1
         if self.fault is None:

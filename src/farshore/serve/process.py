@@ -48,6 +48,7 @@ class WorkerProcess(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._door: socket.socket | None = None
         self._unsent: list[bytes] = []
+        self.killed = False
 
     def start(self, settings: Settings, *, aside: bool) -> None:
         """Start the process and connect to it; what is sent before the connection stands is kept.
@@ -107,6 +108,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def kill(self) -> None:
         """End it at once, whatever it does; ``on_death`` follows."""
+        self.killed = True
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
 

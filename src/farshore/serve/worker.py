@@ -7,6 +7,7 @@ many threads as the front says answer them, one request each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -75,12 +76,20 @@ class Worker:
                 case Compare():
                     self._shadow(message, body)
                 case Cancel():
-                    with self._changed:
-                        self._waiting = deque(entry for entry in self._waiting if entry[0].id != message.id)
+                    with contextlib.suppress(OSError):  # the front is gone, which the next frame will tell
+                        if self._skip(message.id):
+                            self._send(Answer(message.id, Unavailable.status))
                 case Lead():
                     if self._niceness:
                         limits.stand_up(self._niceness)
                         self._niceness = 0
+
+    def _skip(self, number: int) -> bool:
+        """Whether that request had not begun, and never will."""
+        with self._changed:
+            before = len(self._waiting)
+            self._waiting = deque(entry for entry in self._waiting if entry[0].id != number)
+            return len(self._waiting) < before
 
     def _load(self, order: Load) -> bool:
         start = time.monotonic()
