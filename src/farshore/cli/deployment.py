@@ -103,7 +103,8 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
         print_json(found)
         return
     print_facts([
-        ("deployment", found["id"]), ("model", _version(found)), ("to", found["selector"]),
+        ("deployment", found["id"]), ("model", _version(found)), ("to", found["selector"]), ("told to module", found.get("classic", "")),
+        ("labels", ", ".join(f"{key}={value}" for key, value in found.get("labels", {}).items())),
         ("priority", found["priority"]), ("activated in", ", ".join(found.get("activate", []))), ("changed", found["changed"][:19].replace("T", " ")),
         *((f"devices, {role}", count) for role, count in found.get("devices", {}).items()),
     ])  # fmt: skip

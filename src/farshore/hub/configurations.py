@@ -100,8 +100,8 @@ class Configurations:
             Stale: the etag is not the present one.
 
         """
-        content, now = _checked(key, asked), self._clock()
-        model = configuration.model_of(content)
+        now = self._clock()
+        _check(key, asked)
         with self._database.writing() as tx:
             held, row = _one(tx, key), deployments.one(tx, key)
             _check_etag(key, held, etag)
@@ -109,6 +109,7 @@ class Configurations:
                 raise Invalid(
                     f"configuration {key}: its content is fixed: make one with another id, and delete this one"
                 )
+            model = configuration.model_of(_content(asked)) if row is None else None
             if model is None and row is None:
                 if held is None and len(configurations.every(tx)) >= MAX_CONFIGURATIONS:
                     raise Conflict(f"there are {MAX_CONFIGURATIONS} configurations: delete some first")
@@ -118,14 +119,12 @@ class Configurations:
         else:
             assert model is not None
             ref = self._ref(*model)
-        self._deployments.put(key, asked.selector or "*", ref, asked.priority)
-        with self._database.writing() as tx:
-            manner = configurations.manner(tx, key)
-            configurations.set_manner(tx, key, replace(manner, labels=asked.labels, metrics=asked.metrics))
-            found = _one(tx, key)
-        if found is None:  # deleted meanwhile
-            raise _missing(key)
-        return found
+
+        def manner(before: Manner) -> Manner:
+            return replace(before, labels=asked.labels, metrics=asked.metrics)
+
+        self._deployments.put(key, asked.selector or "*", ref, asked.priority, manner=manner)
+        return self.one(key)
 
     def remove(self, key: str, etag: str | None) -> None:
         """Delete a configuration: what it gave goes from each twin when that is next read.
@@ -245,7 +244,7 @@ def _counter(row: Deployment, manner: Manner) -> int:
     return int.from_bytes(hashlib.sha256(said).digest()[:6])
 
 
-def _checked(key: str, asked: Asked) -> Content:
+def _check(key: str, asked: Asked) -> None:
     if not _ID.match(key):
         raise Invalid(f"bad configuration id {key[:80]!r}: 1 to 128 of a-z 0-9 and - + % _ * ! '")
     if not 0 <= asked.priority <= MAX_PRIORITY:
@@ -259,8 +258,11 @@ def _checked(key: str, asked: Asked) -> Content:
         if len(name) > 128:
             raise Invalid(f"metric {name[:60]!r}: at most 128 characters")
         query.parse(text)
-    content = configuration.read(asked.content)
-    target = query.target(asked.selector)
+    query.target(asked.selector)
+
+
+def _content(asked: Asked) -> Content:
+    content, target = configuration.read(asked.content), query.target(asked.selector)
     if isinstance(target, query.Query) != (content.kind == "module"):
         raise Invalid("moduleContent goes with a target condition FROM devices.modules WHERE …, and only that")
     return content

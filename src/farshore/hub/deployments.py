@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from collections.abc import Callable
+
 from sqlalchemy import Connection
 
 from farshore.core import windows
@@ -59,7 +60,7 @@ class Deployments:
         ref: str,
         priority: int,
         activate: tuple[str, ...] | None = None,
-        classic: str | None = None,
+        manner: Callable[[Manner], Manner] | None = None,
     ) -> tuple[Deployment, bool]:
         """Make or change a standing rule: devices that match ``where`` should run ``ref``, resolved now and recorded.
 
@@ -69,8 +70,8 @@ class Deployments:
             ref: ``name@3``, ``name@alias`` or ``name``.
             priority: higher wins; among equals the deployment made last.
             activate: times of day in which devices may switch to the version; None leaves what was said before, or says always.
-            classic: module that is told in the classic contract, its ZIP file is made already; "" for devices, in ours; None
-                leaves what was said before.
+            manner: from how devices were told before, how they are to be told, and what IoT Hub's clients wrote on it; where that
+                is the classic contract, its ZIP file is made already. None leaves it.
 
         Returns:
             the deployment, and whether it is new.
@@ -109,8 +110,8 @@ class Deployments:
                 deployments.add(tx, row)
             else:
                 deployments.change(tx, row)
-            if classic is not None:
-                configurations.set_manner(tx, key, replace(configurations.manner(tx, key), classic=classic))
+            if manner is not None:
+                configurations.set_manner(tx, key, manner(configurations.manner(tx, key)))
             made = _existing(tx, key)
             changed(tx, "deployment.changed" if old else "deployment.created", key, now, old, made)
             self._director.settle(tx, version)

@@ -112,6 +112,11 @@ def test_rollouts_leave_it_alone_and_so_do_whole_twins_sent_back(told, hub, oper
     assert whole["properties"]["desired"]["DownloadUrl"].startswith("farshore:")
     assert whole["configurations"] == {"cams": {"status": "Applied"}}
     service.patch(f"/twins/d/modules/{MODULE}", whole)
+    shown = service.get("/configurations/cams")
+    changed = service.put("/configurations/cams", {**shown, "priority": 3, "labels": {"a": "b"}}, etag=shown["etag"])
+    assert (changed["priority"], changed["content"]) == (3, shown["content"])
+    listed = operator.get("/v1/deployments/cams")
+    assert (listed["classic"], listed["labels"]) == (MODULE, {"a": "b"})
     deploy(operator, 2)
     assert desired(hub)[0]["FileName"] == "detector-2.zip"
 

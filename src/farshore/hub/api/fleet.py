@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -180,9 +181,11 @@ async def _put_deployment(hub: Hub, key: str, asked: words.NewDeployment) -> tup
         identities.check_id(asked.classic)
         bundle = await hub.long_work(hub.bundles.make, ref)
         ref = f"{bundle.model}@{bundle.number}"  # the one whose ZIP file is made, also when an alias moves meanwhile
-    row, made = await hub.threads(
-        hub.deployments.put, key, asked.selector, ref, asked.priority, asked.activate, asked.classic
-    )
+
+    def manner(before: Manner) -> Manner:
+        return replace(before, classic=asked.classic)
+
+    row, made = await hub.threads(hub.deployments.put, key, asked.selector, ref, asked.priority, asked.activate, manner)
     if not asked.classic:
         await hub.threads(hub.builds.foresee, row.digest)  # before anybody asks
     hub.bells.ring_all()
