@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 from tests.sim.http_face import HttpFace
 from tests.sim.releases import release
 from tests.sim.world import DEVICE, World
 
 from farshore.agent.http_link import HttpLink
-from farshore.core import documents, wire
+from farshore.core import documents, twin, wire
 from farshore.core.errors import Invalid
+from farshore.core.sketch import CLASSES, Sketch
+from farshore.hub.gate import Gate
 
 RECORDING = Path(__file__).parent / "wire-v1" / "conversation.json"
 SAID = json.loads(RECORDING.read_text())
@@ -76,6 +79,48 @@ def test_reports_and_desired_are_read_by_their_own_words():
         reported = merged(reported, one["request"].get("reported") or {})
     models = wire.reported_models({"models": later(reported["models"])})
     assert models == wire.reported_models(reported) and models["detector"].current.version == 2
+
+
+class Conditions(Struct):
+    """As the release before read them."""
+
+    errors: float | None = None
+    latency: float | None = None
+    agreement: float | None = None
+    compared: int = 20
+
+
+class Trial(Struct):
+    """As the release before read it."""
+
+    digest: str
+    requests: int = 0
+    errors: int = 0
+    gap: float = 0.0
+    latency: float = 0.0
+    latency_before: float = 0.0
+    memory: int = 0
+    memory_before: int = 0
+    compared: int = 0
+    agreed: int = 0
+
+
+def test_what_is_compared_in_the_shadow_is_passed_over_by_the_release_before():
+    asked = Gate(agreement=0.9, class_shift=0.1, latency=2.0).conditions()
+    assert documents.convert(asked, Conditions, what="desired") == Conditions(None, 2.0, 0.9, 20)
+    assert documents.convert(asked, wire.Conditions, what="desired").shadow is not None
+    names = [f"class of things {number}" for number in range(CLASSES)]
+    sketch = Sketch(tuple((name, 10_000, 10_000) for name in names), (10_000,) * 10, (10_000,) * 10)
+    shown = wire.Trial(f"sha256:{1:064x}", 5, 1, compared=50, agreed=40, sketch=sketch, unseen=True)
+    said = documents.builtins(wire.ReportedModel(trial=shown))
+    assert documents.convert(said["trial"], Trial, what="reported") == Trial(shown.digest, 5, 1, compared=50, agreed=40)
+    twin.check({"models": {"detector": said}}, nulls=False)
+    assert len(json.dumps(said["trial"], separators=(",", ":"))) < 1024
+
+
+def test_a_device_of_the_release_before_counts_no_reports_and_is_heard():
+    syncs = [read(one["request"], wire.SyncRequest) for one in SAID if one["path"] == "/device/v1/sync"]
+    assert syncs and all((one.series, one.number) == ("", 0) for one in syncs)
 
 
 def later(models):
