@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ Whom = ColumnElement[bool]
 """A condition over ``devices``: of whom is asked."""
 
 EVERYBODY: Whom = true()
+CHUNK = 500
 FAILED = '%"state":"failed"%'
 """In a canonical report of a device that gave a version up, and perhaps in others: look closer."""
 
@@ -56,8 +57,7 @@ def heard(tx: Connection, whom: Whom, since: float) -> tuple[int, int, int]:
 
 def shares(tx: Connection, whom: Whom) -> list[Share]:
     """Devices by the version that they run, the newest first."""
-    rows = tx.execute(_held(CURRENT, whom))
-    return [Share(row.name, row.number, row.many) for row in rows]
+    return [Share(*one) for one in _held(tx, CURRENT, whom)]
 
 
 def late(tx: Connection, whom: Whom) -> list[Late]:
@@ -70,8 +70,7 @@ def late(tx: Connection, whom: Whom) -> list[Late]:
         & (running.c.role == CURRENT)
         & (running.c.digest == holdings.c.digest)
     )
-    rows = tx.execute(_held(DESIRED, whom).where(~select(running.c.device).where(same).exists()))
-    return [Late(row.name, row.number, row.many) for row in rows]
+    return [Late(*one) for one in _held(tx, DESIRED, whom, ~select(running.c.device).where(same).exists())]
 
 
 def standing(tx: Connection, whom: Whom, states_: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
@@ -94,10 +93,23 @@ def failing(tx: Connection, whom: Whom, limit: int) -> list[tuple[str, dict[str,
     return [(row.device, row.reported) for row in tx.execute(chosen.order_by(twins.c.device).limit(limit))]
 
 
-def _held(role: str, whom: Whom) -> Any:
+def _held(tx: Connection, role: str, whom: Whom, *more: ColumnElement[bool]) -> list[tuple[str, int, int]]:
+    """How many devices hold a version in ``role``: model, number, devices. Counted first, and named then, as there are few versions."""
     many = func.count(holdings.c.device.distinct()).label("many")
-    chosen = select(models.c.name, versions.c.number, many).join(versions, versions.c.digest == holdings.c.digest)
-    chosen = chosen.join(models, models.c.id == versions.c.model_id).where(holdings.c.role == role)
+    counted = select(holdings.c.digest, many).where(holdings.c.role == role, *more).group_by(holdings.c.digest)
     if whom is not EVERYBODY:
-        chosen = chosen.join(devices, devices.c.id == holdings.c.device).where(whom)
-    return chosen.group_by(models.c.name, versions.c.number).order_by(models.c.name, versions.c.number.desc())
+        counted = counted.where(holdings.c.device.in_(select(devices.c.id).where(whom)))
+    counts = {row.digest: row.many for row in tx.execute(counted)}
+    named = select(models.c.name, versions.c.number, versions.c.digest).join(models, models.c.id == versions.c.model_id)
+    found = []
+    for some in _batched(counts, CHUNK):
+        rows = tx.execute(named.where(versions.c.digest.in_(some)))
+        found += [(row.name, row.number, counts[row.digest]) for row in rows]
+    return sorted(found, key=lambda one: (one[0], -one[1]))
+
+
+def _batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """``values`` in lists of at most ``size``: a statement takes only so many."""
+    left = list(values)
+    for begin in range(0, len(left), size):
+        yield left[begin : begin + size]
