@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 SDKS := $(patsubst tests/sdks/%.txt,.venv-azure/%/.made,$(wildcard tests/sdks/*.txt))
 
-.PHONY: azurite browser demo test test-deep check bench clean
+.PHONY: azurite browser demo test test-deep check bench screenshots clean
 
 demo: .venv/.demo  ## the whole main job on this machine, in under two minutes
 	$(BIN)/farshore demo
@@ -53,6 +53,9 @@ browser:
 	@test -e .axe/node_modules/axe-core || \
 		npm install --prefix .axe --no-audit --no-fund --loglevel=error axe-core@4.14.1 >/dev/null || \
 		echo "axe-core could not be installed: pages are not searched for barriers"
+
+screenshots: .venv/.dev browser  ## every page of Studio, into docs/screenshots
+	$(BIN)/python -m tests.e2e.studio.screenshots docs/screenshots
 
 # Azure's own SDKs, unmodified, each in an environment of its own; tests say what they skip where one cannot be made.
 .venv-azure/%/.made: tests/sdks/%.txt

@@ -143,7 +143,7 @@ async def _serve(app: App) -> None:
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    log.info("hub on %s: API page at /docs", settings.url)
+    log.info("hub on %s: open it in a browser; API page at /docs", settings.url)
     _tell_protection(hub)
     await asyncio.to_thread(_tell_first_operator, hub)
     try:
