@@ -7,7 +7,7 @@ from html import escape
 
 from markupsafe import Markup
 
-WIDE, HIGH, LEFT, FOOT, HEAD = 720, 200, 64, 22, 10
+WIDE, HIGH, LEFT, FOOT, HEAD = 720, 220, 84, 26, 12
 """Size of a chart, and what its axes take of it, in its own units."""
 
 COLOURS = 8
