@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 from tests.e2e.conftest import reported, wait_for
@@ -47,6 +50,17 @@ def server(tmp_path):
     process.kill()
 
 
+def said(hub, *command: str) -> str:
+    """What a command prints."""
+    token = (hub.data / "admin.token").read_text().strip()
+    where = {"FARSHORE_HUB": f"http://127.0.0.1:{hub.port}", "FARSHORE_TOKEN": token}
+    done = subprocess.run(
+        [sys.executable, "-m", "farshore.cli", *command], env={**os.environ, **where}, capture_output=True, check=True
+    )
+    print(done.stdout.decode())
+    return done.stdout.decode()
+
+
 def test_a_worse_version_is_caught_in_the_shadow_and_nobody_notices(hub, server, make_agent, push, scenes):
     agent = make_agent(f"http://127.0.0.1:{hub.port}", "--trial", "0.5", serve="socket")
     client = hub.client()
@@ -82,6 +96,8 @@ def test_a_worse_version_is_caught_in_the_shadow_and_nobody_notices(hub, server,
     trial = told["trial"]
     assert trial["unseen"] is True and trial["agreed"] < 0.9 * trial["compared"]
     assert sum(before for _, before, _ in trial["sketch"]["classes"]) == trial["compared"]
-    chain = " ".join(one["text"] for one in client.why(agent.name, "detector")["chain"])
-    assert f"rollout {worse} to detector@3 was rolled back: wave 1: " in chain
+    status = said(hub, "rollout", "status", worse)
+    assert found["reason"] in status and "class shift" in status and "score shift" in status
+    why = said(hub, "device", "why", agent.name, "detector")
+    assert f"rollout {worse} to detector@3 was rolled back: {found['reason']}" in why
     agent.stop()
