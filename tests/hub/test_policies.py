@@ -61,6 +61,20 @@ def test_what_proves_nothing(policies):
     assert check(policies, token(policies, key=policies.one("iothubowner").secondary)) == "iothubowner"
 
 
+def test_new_keys(policies, tmp_path):
+    first, other = token(policies), policies.one("service")
+    made = policies.renew("iothubowner", both=False)
+    assert check(policies, first) == "iothubowner"  # by what is the secondary one now
+    assert made == policies.one("iothubowner") == Policies(tmp_path / "iothub.keys").one("iothubowner")
+    policies.renew("iothubowner", both=True)
+    for old in (first, token(policies, key=made.primary)):
+        with pytest.raises(Unauthenticated):
+            check(policies, old)
+    assert policies.one("service") == other
+    with pytest.raises(NotFound):
+        policies.renew("root", both=False)
+
+
 def test_a_damaged_file_is_no_reason_for_new_keys(tmp_path):
     path = tmp_path / "iothub.keys"
     for text in ("", "{}", '{"service": {"primary": "", "secondary": ""}}'):

@@ -257,6 +257,25 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
         click.echo("this hub speaks plain HTTP, and services' SDKs HTTPS alone: see `farshore hub --help`", err=True)
 
 
+@policy.command()
+@click.argument("name")
+@click.option("--both", is_flag=True, help="Make the secondary key anew as well, as for a key that was stolen.")
+@json_option
+@with_hub
+def renew(hub: Hub, name: str, both: bool, as_json: bool) -> None:
+    """Make a policy's primary key anew, and print its connection string. The one before works on until the next time.
+
+    \b
+    farshore iothub policy renew service
+    farshore iothub policy renew iothubowner --both
+    """
+    found = hub.renew_policy(name, both=both)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(found["connection_string"])
+
+
 def _who(one: dict[str, Any]) -> str:
     return f"{one['device']}/{one['module']}" if one.get("module") else str(one["device"])
 

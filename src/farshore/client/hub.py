@@ -377,6 +377,10 @@ class Hub(Wire):
         found: list[Json] = self._call("GET", "/v1/policies")
         return found
 
+    def renew_policy(self, name: str, *, both: bool) -> Json:
+        """New keys of a policy: the primary one, or both."""
+        return self._call("POST", f"/v1/policies/{quote(name, safe='')}/renew", {"both": both})
+
     def rollouts(self) -> list[Json]:
         """Rollouts, newest first, without tallies."""
         found: list[Json] = self._call("GET", "/v1/rollouts")

@@ -60,12 +60,24 @@ class Policies:
             Invalid: the file was damaged.
 
         """
-        if name not in POLICIES:
-            raise NotFound(f"no policy {name[:80]!r}: there are {', '.join(POLICIES)}")
+        _check_name(name)
         with self._lock:
-            if self._known is None:
-                self._known = self._read() if self._path.exists() else self._make()
-            return self._known[name]
+            return self._every()[name]
+
+    def renew(self, name: str, *, both: bool) -> Policy:
+        """Make a policy's primary key anew. The one before goes on as secondary until the next time, unless both are made anew.
+
+        Raises:
+            NotFound, Invalid: as :meth:`one`.
+            Unavailable: the disk does not take it; the keys are as they were.
+
+        """
+        _check_name(name)
+        with self._lock:
+            before = self._every()
+            made = Policy(make_key(), make_key() if both else before[name].primary)
+            self._known = self._write({**before, name: made})
+            return made
 
     def check(self, header: str | None, hosts: Iterable[str], path: str, right: Right, now: float) -> str:
         """Who sent a request, by its ``Authorization`` header.
@@ -98,6 +110,12 @@ class Policies:
             raise Denied(f"policy {token.policy} does not include {right}")
         return token.policy
 
+    def _every(self) -> dict[str, Policy]:
+        if self._known is None:
+            made = {name: Policy(make_key(), make_key()) for name in POLICIES}
+            self._known = self._read() if self._path.exists() else self._write(made)
+        return self._known
+
     def _read(self) -> dict[str, Policy]:
         found = documents.decode(self._path.read_bytes(), dict[str, Policy], what=str(self._path), limit=MAX_FILE)
         if found.keys() != POLICIES.keys():
@@ -107,10 +125,14 @@ class Policies:
             sas.check_key(one.secondary)
         return found
 
-    def _make(self) -> dict[str, Policy]:
-        made = {name: Policy(make_key(), make_key()) for name in POLICIES}
-        files.write_atomic(self._path, documents.canonical(made), mode=0o600)
-        return made
+    def _write(self, policies: dict[str, Policy]) -> dict[str, Policy]:
+        files.write_atomic(self._path, documents.canonical(policies), mode=0o600)
+        return policies
+
+
+def _check_name(name: str) -> None:
+    if name not in POLICIES:
+        raise NotFound(f"no policy {name[:80]!r}: there are {', '.join(POLICIES)}")
 
 
 def make_key() -> str:

@@ -93,6 +93,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", "/v1/messages"): Need("viewer", "every"),
     ("GET", "/v1/provisioning"): Need("admin", "every"),
     ("GET", "/v1/policies"): Need("admin", "every"),
+    ("POST", "/v1/policies/{policy}/renew"): Need("admin", "every"),
     ("GET", f"{_DEVICE}/order"): Need("operator", "device"),
     ("GET", "/v1/deployments"): Need("viewer", "some"),
     ("POST", "/v1/deployments"): Need("operator", "some"),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from farshore.core.errors import Conflict, Invalid, NotFound
-from farshore.hub import moments
+from farshore.hub import moments, policies
 from farshore.hub.api import door
 from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
@@ -115,6 +115,12 @@ class Policy(Struct, frozen=True):
     primary_key: str
     secondary_key: str
     connection_string: str
+
+
+class Renewal(Struct, frozen=True, forbid_unknown_fields=True):
+    """New keys of a policy: the primary one, which goes on as secondary, or ``both`` at once."""
+
+    both: bool = False
 
 
 class Provisioning(Struct, frozen=True, omit_defaults=True):
@@ -235,20 +241,21 @@ async def list_policies(request: Request) -> Response:
     hub: Hub = request.app.state.hub
 
     def look() -> list[Policy]:
-        host = service_host(hub)
-        return [
-            Policy(
-                name,
-                sorted(POLICIES[name]),
-                one.primary,
-                one.secondary,
-                f"HostName={host};SharedAccessKeyName={name};SharedAccessKey={one.primary}",
-            )
-            for name in POLICIES
-            for one in (hub.policies.one(name),)
-        ]
+        return [_policy(hub, name, hub.policies.one(name)) for name in POLICIES]
 
     return door.reply(request, await hub.threads(look))
+
+
+async def renew_policy(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    name, asked = door.segment(request, "policy"), await door.read(request, Renewal, what="renewal")
+    made = await hub.threads(hub.policies.renew, name, both=asked.both)
+    return door.reply(request, _policy(hub, name, made))
+
+
+def _policy(hub: Hub, name: str, one: policies.Policy) -> Policy:
+    string = f"HostName={service_host(hub)};SharedAccessKeyName={name};SharedAccessKey={one.primary}"
+    return Policy(name, sorted(POLICIES[name]), one.primary, one.secondary, string)
 
 
 def service_host(hub: Hub) -> str:
@@ -366,6 +373,9 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "/v1/messages", list_received, "Messages that came in, the oldest first", gives=list[Message], query=_PAGE),
     Endpoint("GET", "/v1/policies", list_policies, "Shared access policies, with their keys", gives=list[Policy]),
+    Endpoint(
+        "POST", "/v1/policies/{policy}/renew", renew_policy, "New keys of a policy", takes=Renewal, gives=Policy,
+    ),
     Endpoint(
         "GET", "/v1/provisioning", provision, "How devices provision themselves", gives=Provisioning,
         query=(("registration", "id to make a key for"),),
