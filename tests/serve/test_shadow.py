@@ -113,6 +113,10 @@ def test_one_that_says_the_same_agrees_and_may_take_over(device: Device) -> None
         await slowly(client, RED, GREEN, GREY)
         found = await candidate(client)
         assert (found.compared, found.agreed) == (3, 3)
+        _, _, metrics = await client.get("/metrics")
+        labels = b'{model="colours",version="2"} '
+        for line in (b"compared" + labels + b"3", b"agreed" + labels + b"3", b"missed" + labels + b"0"):
+            assert b"\nfarshore_shadow_" + line + b"\n" in metrics
         assert (await client.order("switch", "colours", digest))[0] == 200
         assert (await client.score(RED))[2]["version"] == 2
         assert await candidate(client) is None

@@ -26,6 +26,7 @@ def metrics_of(pool: Pool, intake: Intake) -> bytes:
     text.family("farshore_buffered_bytes", "gauge", "Bytes of all bodies in memory.", [((), intake.buffered)])
     _models(text, pool)
     _versions(text, pool)
+    _shadows(text, pool)
     held = memory.held(os.getpid())
     text.family("farshore_front_memory_bytes", "gauge", "Proportional set size of this process.", [((), held)])
     return text.encode()
@@ -72,6 +73,26 @@ def _versions(text: Text, pool: Pool) -> None:
     text.family(
         "farshore_worker_memory_bytes", "gauge", "Proportional set size of a version's worker.",
         [(labels, lane.worker.memory()) for labels, lane in lanes if lane.worker is not None],
+    )  # fmt: skip
+
+
+def _shadows(text: Text, pool: Pool) -> None:
+    running = [
+        (_labels(model.name, model.shadow.lane.installed.version), model.shadow)
+        for model in pool.models.values()
+        if model.shadow is not None
+    ]
+    text.family(
+        "farshore_shadow_compared", "gauge", "Answers of a shadow that were compared with those of the version in traffic.",
+        [(labels, shadow.compared) for labels, shadow in running],
+    )  # fmt: skip
+    text.family(
+        "farshore_shadow_agreed", "gauge", "The shares by which they were the same, in sum.",
+        [(labels, shadow.serving().agreed) for labels, shadow in running],
+    )  # fmt: skip
+    text.family(
+        "farshore_shadow_missed", "gauge", "Requests that a shadow was to answer and did not, being busy.",
+        [(labels, shadow.missed) for labels, shadow in running],
     )  # fmt: skip
 
 
