@@ -12,9 +12,12 @@ from tests.sim.world import DEVICE
 
 from farshore.agent import shadowing
 from farshore.agent.plan import Activate, Hold, Probe, next_step, verdicts
+from farshore.agent.report import reported
 from farshore.agent.shadowing import MAX_BEGUN, Cast, EndShadow
 from farshore.agent.state import Attempt, Shadow
+from farshore.core import twin, wire
 from farshore.core.control import ModelStatus, Serving, Status
+from farshore.core.sketch import CLASSES, Sketch
 from farshore.core.wire import Conditions, DesiredModel, Fault
 from farshore.core.wire import Shadow as Asked
 
@@ -248,3 +251,17 @@ def test_notes_of_an_agent_that_knew_no_shadow_are_read(world):
     note = msgspec.json.decode(msgspec.json.encode(world.journal()))
     assert "shadow" not in note
     assert replace(local(tried()), server="away").model("m").note.shadow is None
+
+
+def test_many_models_that_were_compared_still_fit_into_a_report():
+    sketch = Sketch(
+        tuple((f"class of things {number}", 10_000, 10_000) for number in range(CLASSES)), (9999,) * 10, (9999,) * 10
+    )
+    shown = wire.Trial(V2, 5, 1, compared=50, agreed=40, sketch=sketch)
+    state = have(V1, V2, current=V2, previous=V1, digest=V2, probed=True, shown=shown)
+    snapshot = replace(local(state), models={f"model-{number:02d}": state for number in range(30)})
+    section = reported({}, snapshot, {}, None)
+    told = [one for one in section["models"].values() if "sketch" in one["trial"]]
+    assert len(told) == 12
+    assert all(one["trial"]["compared"] == 50 for one in section["models"].values())
+    twin.check_size(section, twin.MAX_REPORTED)

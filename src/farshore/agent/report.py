@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from farshore import __version__
 from farshore.agent import plan
 from farshore.agent.plan import Desired, Hold, Verdict
 from farshore.agent.shadowing import Cast, EndShadow
 from farshore.agent.state import Local, ModelState, Version
-from farshore.core import documents, twin
+from farshore.core import documents, twin, wire
 from farshore.core.digest import Digest
 from farshore.core.errors import FarshoreError, Unavailable
 from farshore.core.wire import Fault, ReportedModel, Running, State, Target
 from farshore.store import files
 
 log = logging.getLogger(__name__)
+
+SKETCHES = 12
+"""Models whose sketches are told: a kilobyte each at most, so that a section of a twin holds them beside all else."""
 
 _STATES: dict[type[plan.Step], State] = {
     plan.FetchManifest: "downloading",
@@ -53,7 +57,7 @@ def reported(
         fault: what is wrong with the desired section itself, if anything.
 
     """
-    models = {}
+    models, sketches = {}, SKETCHES
     for name in sorted({*local.models, *(desired or {})}):
         state, serving = local.model(name), local.status(name).serving
         model = ReportedModel(
@@ -61,14 +65,19 @@ def reported(
             previous=_running(state, state.previous),
             target=_target(name, desired or {}, local, verdicts.get(name)),
             fetched=state.note.fetched,
-            trial=state.note.shown,
+            trial=_brief(state.note.shown, sketches),
         )
+        sketches -= model.trial is not None and model.trial.sketch is not None
         models[twin.key_of(name)] = documents.builtins(model)
     agent: dict[str, Any] = {"version": __version__, "machine": local.device.machine, "memory": local.device.memory}
     agent["room"] = room(local)
     agent |= {"runtimes": list(local.runtimes)} | ({} if fault is None else {"fault": documents.builtins(fault)})
     agent |= {} if local.stale is None else {"stale": documents.builtins(local.stale)}
     return {"agent": agent, "models": models}
+
+
+def _brief(shown: wire.Trial | None, sketches: int) -> wire.Trial | None:
+    return shown if shown is None or sketches > 0 else replace(shown, sketch=None)
 
 
 def room(local: Local) -> int:
