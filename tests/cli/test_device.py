@@ -122,3 +122,41 @@ def test_a_device_waits_for_approval(farshore, tmp_path):
     farshore.ok("device", "approve", "edge-7")
     farshore.ok(*agent)
     assert "seen" in json.loads(farshore.ok("device", "show", "edge-7", "--json"))
+
+
+def test_a_twin_is_edited_as_it_was_read(farshore, tmp_path):
+    token, agent = enrol(farshore, tmp_path, "edge-9", "site=oslo")
+    farshore.ok(*agent, "--enrol", token)
+    read = json.loads(farshore.ok("device", "twin", "edge-9"))
+    path = tmp_path / "twin.json"
+    path.write_text(json.dumps({"properties": {"desired": {"interval": 30}}}))
+    farshore.ok("device", "twin", "edge-9", "--merge", path)
+    path.write_text(json.dumps(read | {"tags": {"site": "bergen"}}))
+    status, _, err = farshore("device", "twin", "edge-9", "--replace", path)
+    assert status != 0
+    assert "changed meanwhile" in err
+    again = json.loads(farshore.ok("device", "twin", "edge-9"))
+    path.write_text(json.dumps(again | {"tags": {"site": "bergen"}}))
+    farshore.ok("device", "twin", "edge-9", "--replace", path)
+    after = json.loads(farshore.ok("device", "twin", "edge-9"))
+    assert (after["tags"], after["properties"]["desired"]["interval"]) == ({"site": "bergen"}, 30)
+
+
+def test_tokens_are_listed_and_made_useless(farshore):
+    farshore.ok("device", "token", "--device", "edge-10", "--qr")
+    [one] = [row for row in json.loads(farshore.ok("device", "tokens", "--json")) if row.get("device") == "edge-10"]
+    assert one["id"] in farshore.ok("device", "tokens")
+    farshore.ok("device", "tokens", "--delete", one["id"])
+    assert "edge-10" not in farshore.ok("device", "tokens")
+
+
+def test_a_device_is_kept_out_and_let_in(farshore, tmp_path):
+    token, agent = enrol(farshore, tmp_path, "edge-11")
+    farshore.ok(*agent, "--enrol", token)
+    farshore.ok("device", "quarantine", "edge-11", "--reason", "odd")
+    assert "edge-11" in farshore.ok("device", "list", "--state", "quarantined")
+    farshore.ok("device", "approve", "edge-11")
+    told = farshore.ok("device", "timeline", "edge-11")
+    assert "device.approved" in told
+    assert "odd" in told
+    assert "accepted" in farshore.ok("device", "summary")

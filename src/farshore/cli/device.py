@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from farshore.cli import admission
+from farshore.cli.admission import tags_of
 from farshore.cli.connection import pairs, with_hub
 from farshore.cli.following import follow
 from farshore.cli.output import json_option, megabytes, print_facts, print_json, print_table, print_timeline, table
-from farshore.core import wire
+from farshore.core import documents, wire
 from farshore.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -19,104 +19,14 @@ if TYPE_CHECKING:
 
     from farshore.client import Hub
 
-MAX_HOURS = 366 * 24
-
 
 @click.group()
 def device() -> None:
     """Devices: enrol them, see what they run, tag them."""
 
 
-@device.command()
-@click.option("--device", "name", help="The only id it may enrol under.")
-@click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
-@click.option("--hours", type=float, help="Life of the token.  [default: 24]")
-@click.option("--approval", is_flag=True, help="Who uses it waits until `farshore device approve`.")
-@click.option("--qr", is_flag=True, help="Show the command as a QR code, too.")
-@json_option
-@with_hub
-def token(
-    hub: Hub, name: str | None, tags: tuple[str, ...], hours: float | None, approval: bool, qr: bool, as_json: bool
-) -> None:
-    """Make a one-time enrolment token, good for one device.
-
-    \b
-    farshore device token --device turbine-7 --tag site=oslo
-    farshore device token --qr
-    """
-    if hours is not None and not 0 < hours <= MAX_HOURS:
-        raise Invalid(f"--hours {hours:g}: a token lives more than 0 and at most {MAX_HOURS} hours")
-    seconds = None if hours is None else math.ceil(hours * 3600)
-    found = hub.create_enrolment(name, pairs(tags, "--tag"), seconds, approval=approval, qr=qr)
-    if as_json:
-        print_json(found)
-        return
-    click.echo(found["token"])
-    click.echo(
-        f"\nOn the device, until {found['expires'][:16].replace('T', ' ')} UTC:\n  {found['command']}",
-        err=True,
-    )
-    for line in _drawn(found.get("qr", ())):
-        click.echo(line, err=True)
-
-
-@device.command()
-@click.argument("name")
-@click.option("--key", required=True, help="Its public key, from `farshore agent --root … --print-key`.")
-@click.option("--tag", "tags", multiple=True, metavar="K=V", help="Tag of the new device; repeatable.")
-@with_hub
-def announce(hub: Hub, name: str, key: str, tags: tuple[str, ...]) -> None:
-    """Let the device that holds a key enrol without a token.
-
-    \b
-    farshore device announce turbine-7 --key ed25519:… --tag site=oslo
-    """
-    hub.announce_device(name, key, pairs(tags, "--tag"))
-    click.echo(f"{name} may enrol: farshore agent --root /var/lib/farshore --hub {hub.url} --device {name}")
-
-
-@device.command()
-@click.argument("name")
-@with_hub
-def approve(hub: Hub, name: str) -> None:
-    """Let a device in that waits, is quarantined or revoked.
-
-    A device is quarantined when its key was found in use at two places, or its disk was put back to an older state. Of two
-    copies the first to come back stays; the other is found out again.
-
-    \b
-    farshore device approve turbine-7
-    """
-    hub.approve_device(name)
-    click.echo(f"{name} is accepted")
-
-
-@device.command()
-@click.argument("name")
-@click.option("--reason", default="", help="Why; kept and told to the device.")
-@with_hub
-def quarantine(hub: Hub, name: str, reason: str) -> None:
-    """Keep a device out until it is approved again; what runs there goes on running.
-
-    \b
-    farshore device quarantine turbine-7 --reason "looks tampered with"
-    """
-    hub.quarantine_device(name, reason)
-    click.echo(f"{name} is quarantined")
-
-
-@device.command()
-@click.argument("name")
-@click.option("--reason", default="", help="Why; kept and told to the device.")
-@with_hub
-def revoke(hub: Hub, name: str, reason: str) -> None:
-    """Keep a device out at once; its twin stays, and what runs there goes on running.
-
-    \b
-    farshore device revoke turbine-7 --reason stolen
-    """
-    hub.revoke_device(name, reason)
-    click.echo(f"{name} is revoked")
+for command in admission.COMMANDS:
+    device.add_command(command)
 
 
 @device.command("list")
@@ -139,7 +49,7 @@ def list_(hub: Hub, where: str, state: str | None, running: str, as_json: bool) 
         print_json(items)
         return
     rows = [
-        (d["id"], _standing(d), _seen(d), _tags(d.get("tags", {})), "; ".join(_state(*m) for m in _models(d)))
+        (d["id"], _standing(d), _seen(d), tags_of(d.get("tags", {})), "; ".join(_state(*m) for m in _models(d)))
         for d in items
     ]
     print_table(
@@ -205,7 +115,7 @@ def show(hub: Hub, name: str, as_json: bool) -> None:
             ("state", _standing(found)),
             ("seen", _seen(found)),
             ("enrolled", found["created"][:19].replace("T", " ")),
-            ("tags", _tags(found.get("tags", {}))),
+            ("tags", tags_of(found.get("tags", {}))),
         ]
     )
     print_table(_COLUMNS, _rows(found), empty="\nno models")
@@ -295,14 +205,30 @@ def timeline(hub: Hub, name: str, limit: int, before: int | None, as_json: bool)
 
 @device.command()
 @click.argument("name")
+@click.option("--merge", type=click.File("rb"), metavar="FILE", help="Merge this JSON into it; null deletes.")
+@click.option(
+    "--replace", type=click.File("rb"), metavar="FILE", help="Replace tags and desired by those in this JSON."
+)
 @with_hub
-def twin(hub: Hub, name: str) -> None:
-    """Print a device's twin as JSON: tags, desired, reported, with versions and metadata.
+def twin(hub: Hub, name: str, merge: BinaryIO | None, replace: BinaryIO | None) -> None:
+    """Print a device's twin as JSON: tags, desired, reported, with versions and metadata. Or change its tags and desired.
+
+    A twin that was printed, edited and given back replaces what it was read from: if somebody changed it meanwhile, it is refused.
 
     \b
     farshore device twin turbine-7
+    farshore device twin turbine-7 > twin.json && $EDITOR twin.json && farshore device twin turbine-7 --replace twin.json
+    echo '{"properties": {"desired": {"interval": 30}}}' | farshore device twin turbine-7 --merge -
     """
-    print_json(hub.twin(name))
+    if merge is not None and replace is not None:
+        raise Invalid("--merge and --replace: one of them")
+    given = merge or replace
+    if given is None:
+        print_json(hub.twin(name))
+        return
+    read = documents.decode(given.read(documents.MAX_DOCUMENT + 1), dict[str, Any], what=given.name)
+    etag = read.get("etag") if isinstance(read.get("etag"), str) else None
+    print_json((hub.put_twin if replace else hub.patch_twin)(name, read, etag))
 
 
 @device.command()
@@ -332,7 +258,7 @@ def tag(hub: Hub, name: str, tags: tuple[str, ...]) -> None:
     """
     change = {key: value or None for key, value in pairs(tags, "tag").items()}
     found = hub.patch_twin(name, {"tags": change})
-    click.echo(f"{name}: {_tags(found['tags']) or 'no tags'}")
+    click.echo(f"{name}: {tags_of(found['tags']) or 'no tags'}")
 
 
 @device.command()
@@ -371,19 +297,6 @@ def delete(hub: Hub, name: str, yes: bool) -> None:
         click.confirm(f"Delete device {name}?", abort=True)
     hub.delete_device(name)
     click.echo(f"{name} is deleted")
-
-
-def _drawn(rows: Sequence[str]) -> list[str]:
-    """A QR code for a terminal, dark on light whatever its colours, two rows to a line, with the quiet zone that scanners need."""
-    if not rows:
-        return []
-    wide = len(rows[0]) + 8
-    every = ["0" * wide] * 4 + [f"0000{row}0000" for row in rows] + ["0" * wide] * 5
-    pairs_ = zip(every[::2], every[1::2], strict=False)
-    signs = {"00": "█", "01": "▀", "10": "▄", "11": " "}
-    return [
-        "\x1b[97;40m" + "".join(signs[one + two] for one, two in zip(*pair, strict=True)) + "\x1b[0m" for pair in pairs_
-    ]
 
 
 Entry = tuple[str, wire.DesiredModel | None, wire.ReportedModel]
@@ -428,7 +341,3 @@ def _standing(found: dict[str, Any]) -> str:
 
 def _seen(found: dict[str, Any]) -> str:
     return found["seen"][:19].replace("T", " ") if found.get("seen") else "never"
-
-
-def _tags(tags: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in tags.items() if not key.startswith("$"))
