@@ -25,6 +25,7 @@ from farshore.hub.records import changes, devices, identities
 from farshore.hub.records.devices import ACCEPTED, Device, Twin
 from farshore.hub.records.identities import Identity
 from farshore.hub.resolution import Resolution
+from farshore.hub.selector import Selector
 
 NEVER = "0001-01-01T00:00:00Z"
 PAGE = 500
@@ -133,7 +134,7 @@ class Queries:
             for found in self._all(wanted):
                 yield found["deviceId"], found["moduleId"]
             return
-        for _, row in self._devices(""):
+        for row in self._that_may_match(wanted):
             if wanted.matches(row.device, row.tags, row.reported.values):
                 yield row.device, ""
 
@@ -221,11 +222,14 @@ class Queries:
                 return
             after = rows[-1].device, rows[-1].module
 
-    def _devices(self, after: str) -> Iterator[tuple[Device, Twin]]:
+    def _that_may_match(self, wanted: Selector) -> Iterator[Twin]:
+        """Twins of devices that a selector does not leave out for certain."""
+        after = ""
         while True:
             with self._database.reading() as tx:
-                rows = devices.page(tx, after, PAGE)
-            yield from rows
+                rows = devices.page(tx, after, PAGE, chosen=wanted)
+            for _, row in rows:
+                yield row
             if len(rows) < PAGE:
                 return
             after = rows[-1][0].id
