@@ -164,3 +164,24 @@ def test_a_selector_is_refused_at_its_column(page):
     text = answer.text()
     assert "column 13" in text
     assert "tags.site = <mark>o</mark>slo" in text
+
+
+def test_a_device_waits_is_approved_and_quarantined(page, world):
+    from tests.sim.devices import enrol_body
+
+    made = world.hub.create_enrolment("gate-1", {"site": "oslo"}, approval=True)
+    page.request.post("/device/v1/enrol", data=enrol_body("gate-1", made["token"]))
+    assert world.hub.device("gate-1")["state"] == "pending"
+    page.goto("/studio/enrol")
+    page.click("#waiting li:has-text('gate-1') button")
+    page.wait_for_selector("#waiting:not(:has-text('gate-1'))")
+    assert world.hub.device("gate-1")["state"] == "accepted"
+    page.goto("/studio/devices/gate-1")
+    page.click("[data-opens=quarantine]")
+    page.fill("#quarantine [name=reason]", "looks tampered with")
+    page.click("#quarantine button.danger")
+    page.wait_for_selector("text=looks tampered with")
+    page.goto("/studio/devices?state=quarantined")
+    assert "gate-1" in page.inner_text("#devices")
+    page.goto("/studio")
+    assert "looks tampered with" in page.inner_text("main")
