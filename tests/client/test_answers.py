@@ -20,7 +20,7 @@ from farshore.core import digest as digests
 from farshore.core import dispatch as dispatches
 from farshore.core import documents
 from farshore.core.dispatch import DISPATCH, MAX_DISPATCH, Ask
-from farshore.core.errors import Denied, NotFound
+from farshore.core.errors import Denied, NotFound, Unavailable
 from farshore.core.wire import Route
 from farshore.trust.chain import Chain
 
@@ -121,6 +121,41 @@ def test_what_is_there_is_not_sent_again(world):
     world.hub.repo.new_snapshot()
     world.publish("d")
     assert 0 < world.publisher.sent - sent < 4000  # snapshot and timestamp
+
+
+def test_what_still_holds_is_left_as_it_is(world):
+    now = world.hub.repo.now
+    for device in ("d", "e"):
+        world.hub.desire(device)
+    first = world.publisher.publish(["d", "e"], now)
+    assert world.publisher.news == {"d", "e"}
+    again = world.publisher.publish(["d", "e"], now + 3600)
+    assert world.publisher.news == set()
+    assert [one.number for one in again] == [one.number for one in first]
+    world.hub.desire("d", world.hub.publish(release()))
+    world.hub.desire("e")
+    now = world.hub.repo.now
+    changed = world.publisher.publish(["d", "e"], now)
+    assert {one.number for one in changed} != {first[0].number}
+    world.hub.desire("d")
+    mine, other = world.publisher.publish(["d", "e"], now)
+    assert world.publisher.news == {"d"}
+    assert mine.number > other.number
+    world.publisher.publish(["d", "e"], now, together=True)
+    assert world.publisher.news == set()
+    world.hub.desire("e", *world.hub.releases.values())
+    mine, other = world.publisher.publish(["d", "e"], now, together=True)
+    assert world.publisher.news == {"d", "e"}
+    assert mine.number == other.number
+    world.publisher.publish(["d", "e"], now + 86400)
+    assert world.publisher.news == {"d", "e"}  # orders of a day ago are signed again
+
+
+def test_a_container_that_is_not_there(world):
+    world.hub.desire("d")
+    world.publisher.store = type(world.store).open("az://absent")
+    with pytest.raises(Unavailable, match="no such container"):
+        world.publisher.publish(["d"], time.time())
 
 
 def test_questions_are_answered_once_and_three_times_tried(world):

@@ -172,6 +172,12 @@ def test_publish_answer_and_an_agent(hub, farshore, iothub, environment, push, t
 
         assert wait_for(shown, "status", agent)["dispatch"] == again["devices"][0]["dispatch"]
         assert "detector@2" in farshore("azure", "status", "--iothub-ca", hub.ca)
+        fleet = ("azure", "publish", DEVICE, "--iothub-ca", hub.ca, "--configuration", "fleet", "--json")
+        passed = json.loads(farshore(*fleet))
+        assert passed["reports"] == 1
+        assert client.twin(DEVICE)["properties"]["reported"]["models"]["detector"]["current"]["version"] == 2
+        after = json.loads(farshore(*fleet))
+        assert after["devices"] == passed["devices"]  # what still holds is left as it is
         agent.kill()
         push(3)
         client.put_deployment("prod", model="detector@3", selector="*")

@@ -98,30 +98,37 @@ def publish(
     target: str, priority: int, as_json: bool, iothub: IotHub | None,
 ) -> None:  # fmt: skip
     """Bring to a container what the hub wants of devices: signed orders, metadata, manifests, files and patches; and say in their twins
-    that there is something new. Run it after each change, and once a day, as signatures live for a week.
+    that there is something new. What devices report there is passed on to the hub. Run it after each change, and at least once a day, as
+    signatures live for a week; what still holds is left as it is.
 
     \b
     farshore azure publish turbine-7 --store az://models
     farshore azure publish --where "*" --store az://models --configuration fleet --target "tags.site = 'oslo'"
     """
-    from farshore.client.dispatches import HubSource, Publisher
+    from farshore.client.dispatches import HubSource, Publisher, pass_on
     from farshore.store.objects import Objects
 
     names = list(dict.fromkeys([*devices, *(one["id"] for one in (hub.devices(where) if where else ()))]))
     if not names:
         raise Invalid("which devices? name them, or give --where")
+    heard = 0 if iothub is None else sum(pass_on(iothub, hub, name, module) for name in names)
     with tempfile.TemporaryDirectory() as scratch:
         publisher = Publisher(HubSource(hub), Objects.open(store), Path(scratch))
-        made = publisher.publish(names, time.time())
+        made = publisher.publish(names, time.time(), together=configuration is not None)
+    told = made if configuration is None or publisher.news else []
     if iothub is not None:
-        _tell(iothub, made, module, create=create, configuration=configuration, target=target, priority=priority)
+        _tell(iothub, told, module, create=create, configuration=configuration, target=target, priority=priority)
     root = _token(publisher.root)
     if as_json:
         found = [{"device": one.device, "dispatch": one.number, "models": _models(one)} for one in made]
-        print_json({"devices": found, "sent": publisher.sent, "patches_left": publisher.left, "token": root})
+        print_json(
+            {"devices": found, "reports": heard, "sent": publisher.sent, "patches_left": publisher.left, "token": root}
+        )
         return
     print_table(("device", "dispatch", "models"), [(one.device, str(one.number), _shown(one)) for one in made])
     click.echo(f"{megabytes(publisher.sent)} sent to {store}; all else was there")
+    if heard:
+        click.echo(f"{heard} devices had something to report: the hub knows it now")
     if publisher.left:
         click.echo(f"{publisher.left} patches left out: reading them takes a viewer of all fleets", err=True)
     if iothub is None:
@@ -210,8 +217,11 @@ def _tell(
 ) -> None:  # fmt: skip
     from farshore.client.dispatches import pointer
     from farshore.client.iothub import configure
+    from farshore.core.dispatch import SECTION
 
     every = list(made)
+    if not every:
+        return
     for one in every if create else ():
         iothub.put_module(one.device, module)
     if configuration is not None:
@@ -219,11 +229,11 @@ def _tell(
         return
     for one in every:
         try:
-            iothub.patch_twin(one.device, module, {"properties": {"desired": pointer(one)}})
+            known = iothub.twin(one.device, module)["properties"]["desired"]
+            if known.get(SECTION) != pointer(one)[SECTION]:
+                iothub.patch_twin(one.device, module, {"properties": {"desired": pointer(one)}})
         except NotFound as error:
-            raise NotFound(
-                f"{error.message}; the IoT Hub has no module {module!r} on {one.device}: --create makes it"
-            ) from error
+            raise NotFound(f"the IoT Hub has no module {module!r} on {one.device}: --create makes it") from error
 
 
 def _models(one: Dispatch) -> dict[str, int]:

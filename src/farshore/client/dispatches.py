@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import Raw
 
 from farshore.client.hub import Hub
+from farshore.client.iothub import IotHub
 from farshore.core import digest as digests
 from farshore.core import dispatch as dispatches
 from farshore.core import documents, manifest, twin, wire
 from farshore.core.digest import Digest
 from farshore.core.dispatch import MAX_DISPATCH, Dispatch, Piece, Published
-from farshore.core.errors import Denied, NotFound
+from farshore.core.errors import Denied, Invalid, NotFound
 from farshore.core.wire import Route
 from farshore.store.objects import Objects
 from farshore.trust import repository
@@ -54,6 +56,7 @@ class Publisher:
         scratch: a folder for files on their way.
         sent: bytes that were not there already.
         root: pin of the first trust root.
+        news: devices whose dispatch the last call wrote; what the others have still holds.
         left: patches that the hub did not hand out.
 
     """
@@ -63,15 +66,17 @@ class Publisher:
     scratch: Path
     sent: int = 0
     root: str = ""
+    news: set[str] = field(default_factory=set)
     left: int = 0
     _done: set[str] = field(default_factory=set)
 
-    def publish(self, devices: Iterable[str], now: float) -> list[Dispatch]:
-        """Bring devices' dispatches up to date; all get one number, higher than any had.
+    def publish(self, devices: Iterable[str], now: float, *, together: bool = False) -> list[Dispatch]:
+        """Bring devices' dispatches up to date; those that are new get one number, higher than any had.
 
         Args:
             devices: their ids at the hub, and at the IoT Hub.
             now: seconds since the epoch.
+            together: if one is new, all are: where one number is told to all of them.
 
         Raises:
             NotFound: the hub knows no such device.
@@ -79,10 +84,18 @@ class Publisher:
 
         """
         names = [manifest.check_name(device) for device in devices]
-        number = repository.next_version(max(map(self._last, names), default=0), now)
-        return [self._one(device, number) for device in names]
+        before = {device: self._last(device) for device in names}
+        last = max((one.number for one in before.values() if one is not None), default=0)
+        made = [self._made(device, repository.next_version(last, now)) for device in names]
+        news = [one for one in made if together or not _holds(before[one.device], one, now)]
+        if together and all(_holds(before[one.device], one, now) for one in made):
+            news = []
+        for one in news:
+            self.store.write(dispatches.name_of(one.device), documents.encode(one))
+        self.news = {one.device for one in news}
+        return [one if one.device in self.news else before[one.device] or one for one in made]
 
-    def _one(self, device: str, number: int) -> Dispatch:
+    def _made(self, device: str, number: int) -> Dispatch:
         found = self.source.order(device)
         self.root = pin_of(bytes(found.trust.roots[0]))
         models = wire.desired_models(found.desired)
@@ -90,15 +103,13 @@ class Publisher:
             self._version(f"{name}@{want.version}", Digest(want.digest))
         roots = tuple(self._piece(bytes(one)) for one in found.trust.roots)
         metadata = {role: self._piece(bytes(one)) for role, one in sorted(found.trust.metadata.items())}
-        made = Dispatch(number, device, found.desired, Raw(bytes(found.trust.order)), roots, metadata)
-        self.store.write(dispatches.name_of(device), documents.encode(made))
-        return made
+        return Dispatch(number, device, found.desired, Raw(bytes(found.trust.order)), roots, metadata)
 
-    def _last(self, device: str) -> int:
+    def _last(self, device: str) -> Dispatch | None:
         try:
-            return dispatches.decode(self.store.read(dispatches.name_of(device), MAX_DISPATCH)).number
-        except NotFound:
-            return 0
+            return dispatches.decode(self.store.read(dispatches.name_of(device), MAX_DISPATCH))
+        except (NotFound, Invalid):
+            return None
 
     def _version(self, ref: str, digest: Digest) -> None:
         if ref in self._done:
@@ -171,6 +182,42 @@ class HubSource:
                     Route("", one["digest"], one["size"], "patch", bases)
                 )
         return {target: tuple(sorted(routes, key=lambda one: one.size)) for target, routes in found.items()}
+
+
+def _holds(before: Dispatch | None, after: Dispatch, now: float) -> bool:
+    """Whether a dispatch that is there says the same, and was signed less than a day ago."""
+    if before is None or (before.desired, before.roots, before.metadata) != (
+        after.desired,
+        after.roots,
+        after.metadata,
+    ):
+        return False
+    try:
+        issued = int(msgspec.json.decode(bytes(before.order))["signed"]["issued"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return False
+    return abs(now - issued) < repository.DAY
+
+
+def pass_on(iothub: IotHub, hub: Hub, device: str, module: str) -> bool:
+    """Tell the hub what a device said to the IoT Hub, so that rollouts, ledger and patches know; whether there was any news.
+
+    Raises:
+        NotFound: the hub knows no such device.
+
+    """
+    try:
+        said = _plain(iothub.twin(device, module)["properties"]["reported"])
+    except NotFound:
+        return False
+    change = twin.difference(_plain(hub.twin(device)["properties"]["reported"]), said)
+    if change:
+        hub.report(device, change)
+    return bool(change)
+
+
+def _plain(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if not key.startswith("$") and key != dispatches.SECTION}
 
 
 def pointer(dispatch: Dispatch) -> dict[str, object]:

@@ -122,6 +122,10 @@ class Hub(Wire):
         with self._open("GET", f"/v1/devices/{quote(device, safe='')}/order") as response:
             return documents.decode(self._read(response), Order, what="the hub's order", limit=MAX_REPLY)
 
+    def report(self, device: str, change: Mapping[str, Any]) -> None:
+        """Pass on what a device said elsewhere: merge it into its reported section."""
+        self._call("PATCH", f"/v1/devices/{quote(device, safe='')}/reported", change)
+
     def info(self) -> Json:
         """``version`` of the hub, its ``url`` for devices, and ``root``: pin of the first trust root."""
         return self._call("GET", "/v1/hub")

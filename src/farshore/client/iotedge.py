@@ -152,7 +152,7 @@ def modules(plan: Plan) -> Json:
     command += ["--enrol", plan.token] if plan.token else []
     found = {plan.module: _module(plan, {**bind, "Cmd": command}, order=1)}
     if plan.serve:
-        ports = {f"{8000}/tcp": [{"HostPort": str(plan.port)}]} if plan.port else {}
+        ports = {f"{8000}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(plan.port)}]} if plan.port else {}
         host = {**bind["HostConfig"], **({"PortBindings": ports} if ports else {})}
         options = {"HostConfig": host, "Cmd": ["serve", "--root", ROOT, "--host", "0.0.0.0", "--port", "8000"]}  # noqa: S104 - in its container
         found[f"{plan.module}-serve"] = _module(plan, options, order=2)

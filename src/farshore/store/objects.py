@@ -105,7 +105,7 @@ class Objects:
         if self._folder is not None:
             self._publish(path, self._folder / _key(digest))
             return
-        with _translated(digest):
+        with _writing(digest):
             obstore.put(self._store, _key(digest), path)
         files.remove(path)
 
@@ -251,7 +251,7 @@ class Objects:
             files.make_folder((self._folder / key).parent)
             files.write_atomic(self._folder / key, data)
             return
-        with _translated(key):
+        with _writing(key):
             obstore.put(self._store, key, data)
 
     def _publish(self, source: Path, target: Path) -> None:
@@ -291,6 +291,16 @@ def _translated(what: Digest | str | None) -> Iterator[None]:
         raise Unavailable(f"object store refuses access: check its credentials ({_first_line(error)})") from error
     except (BaseError, OSError) as error:
         raise Unavailable(f"object store: {_first_line(error)}") from error
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """As :func:`_translated`: what cannot be found while it is put is the place for it."""
+    try:
+        with _translated(what):
+            yield
+    except NotFound as error:
+        raise Unavailable("object store: it has no such container or bucket; make it first") from error
 
 
 def _first_line(error: BaseException) -> str:

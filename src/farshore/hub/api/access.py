@@ -95,6 +95,7 @@ TABLE: Mapping[tuple[str, str], Need] = {
     ("GET", "/v1/policies"): Need("admin", "every"),
     ("POST", "/v1/policies/{policy}/renew"): Need("admin", "every"),
     ("GET", f"{_DEVICE}/order"): Need("operator", "device"),
+    ("PATCH", f"{_DEVICE}/reported"): Need("operator", "device"),
     ("GET", "/v1/deployments"): Need("viewer", "some"),
     ("POST", "/v1/deployments"): Need("operator", "some"),
     ("GET", _DEPLOYMENT): Need("viewer", "deployment"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +15,7 @@ from farshore.hub.api.door import Endpoint
 from farshore.hub.hub import Hub
 
 MAX_DOCUMENTS = 32 << 20
+MAX_REPORT = 256 << 10
 
 
 async def show_trust(request: Request) -> Response:
@@ -60,7 +63,28 @@ async def show_order(request: Request) -> Response:
     return door.reply(request, await hub.threads(find))
 
 
+async def report(request: Request) -> Response:
+    hub: Hub = request.app.state.hub
+    device = door.segment(request, "device")
+    said = await door.read(request, dict[str, Any], what="report", limit=MAX_REPORT)
+
+    def take() -> None:
+        hub.fleet.twin(device)
+        hub.fleet.report(device, "", said)
+
+    await hub.threads(take)
+    return Response(status_code=204)
+
+
 ENDPOINTS = (
+    Endpoint(
+        "PATCH",
+        "/v1/devices/{device}/reported",
+        report,
+        "Pass on what a device said where it cannot say it here",
+        takes=dict[str, Any],
+        status=204,
+    ),
     Endpoint(
         "GET",
         "/v1/devices/{device}/order",
