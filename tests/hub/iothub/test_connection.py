@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -461,6 +462,13 @@ def test_outputs_go_where_the_devices_routes_lead(running, key):
     assert packet.topic == "devices/d1/modules/sieve/inputs/frames/%24.cdid=d1&%24.cmid=camera&n=1"
     second.say("devices/d1/modules/sieve/messages/events/", b"up")
     assert [(one.module, one.body) for one in received(running)] == [("sieve", b"up")]
+
+
+def test_strangers_who_stall_keep_nobody_out(running, key):
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.settings.iothub_port)))
+        assert running.client("d1", key).connack.code == 0
 
 
 def test_a_slow_or_silent_reader_is_let_go(running, key):

@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 PATH = "/$iothub/websocket"
 BACKLOG = 2048
-HANDSHAKES = 64
-"""TLS handshakes at one time: more would only make all of them slow."""
 
 
 class Door:
@@ -44,7 +42,6 @@ class Door:
         batch = Batch(hub)
         self._room = Room(hub, batch, Mail(hub, batch))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handshakes = asyncio.Semaphore(HANDSHAKES)
 
     def tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one TCP connection, in a task of its own."""
@@ -63,8 +60,7 @@ class Door:
             return
         stream = TlsStream(reader, writer, self._context)
         try:
-            async with self._handshakes:
-                await stream.shake_hands()
+            await stream.shake_hands()
         except (OSError, TimeoutError) as error:
             log.debug("TLS: %s", error)
             stream.close()

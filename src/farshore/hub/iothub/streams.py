@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 CHUNK = 16 << 10
-HANDSHAKE_SECONDS = 20.0
+HANDSHAKE_SECONDS = 30.0
 
 
 class TlsStream:
