@@ -89,7 +89,9 @@ def failing(tx: Connection, whom: Whom, limit: int) -> list[tuple[str, dict[str,
     """Devices whose report may speak of a version that they gave up: id, report."""
     tried = select(holdings.c.device).where(holdings.c.role == TARGET)
     chosen = select(twins.c.device, twins.c.reported).join(devices, devices.c.id == twins.c.device)
-    chosen = chosen.where(whom, twins.c.device.in_(tried), type_coerce(twins.c.reported, Text).like(FAILED))
+    chosen = chosen.where(
+        whom, twins.c.module == "", twins.c.device.in_(tried), type_coerce(twins.c.reported, Text).like(FAILED)
+    )
     return [(row.device, row.reported) for row in tx.execute(chosen.order_by(twins.c.device).limit(limit))]
 
 

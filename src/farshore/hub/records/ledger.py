@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, literal_column, select, update
 
 from farshore.hub.records.tables import ledger, links, upsert
 
@@ -158,7 +158,10 @@ def brought(tx: Connection, since: str, until: str, limit: int) -> list[Brought]
 
 
 def _column(name: str) -> ColumnElement[Any]:
-    return func.substr(ledger.c.day, 1, 7).label("month") if name == "month" else ledger.c[name]
+    if name != "month":
+        return ledger.c[name]
+    # Written out: PostgreSQL takes an expression in GROUP BY for the selected one only if no parameter stands in either.
+    return func.substr(ledger.c.day, literal_column("1"), literal_column("7")).label("month")
 
 
 def _link(row: Row[Any]) -> Link:
