@@ -38,6 +38,9 @@ def body_of(one, fleet):
         ("POST", "/v1/devices"): {"id": f"new-{fleet or 'shared'}", "key": str(key_of(fleet).public), "tags": tags},
         ("POST", "/v1/deployments"): {"selector": confined, "model": model},
         ("PUT", "/v1/deployments/{deployment}"): {"selector": confined, "model": model},
+        ("POST", "/v1/rollouts"): {"selector": confined, "model": model, "deployment": f"{fleet or 'shared'}-new"},
+        ("POST", "/v1/rollouts/plan"): {"selector": confined, "model": model, "deployment": f"{fleet or 'shared'}-new"},
+        ("PUT", "/v1/settings/{settings}"): {"selector": confined, "settings": {"rate": 1000}},
         ("PATCH", "/v1/devices/{device}/twin"): {"properties": {"desired": {"a": 1}}},
         ("PUT", "/v1/devices/{device}/twin"): {"tags": tags},
     }.get((one.method, one.path), {})
@@ -47,6 +50,7 @@ def address_of(one, fleet):
     own = {
         "name": f"{fleet}.detector" if fleet else "detector", "device": f"{fleet or 'shared'}-device", "version": "1",
         "deployment": f"{fleet or 'shared'}-deployment", "digest": DIGEST, "rollout": "absent", "enrolment": "absent",
+        "settings": f"{fleet or 'shared'}-settings",
     }  # fmt: skip
     return re.sub(r"{(\w+)}", lambda found: own.get(found[1], "absent"), one.path)
 
@@ -59,6 +63,8 @@ def fleets(operator, pushed):
         operator.enrolled(f"{fleet or 'shared'}-device", tags={"fleet": fleet} if fleet else {})
         body = body_of(next(one for one in ROUTES if one.handler.__name__ == "put_deployment"), fleet)
         operator.ask("PUT", f"/v1/deployments/{fleet or 'shared'}-deployment", json=body)
+        body = body_of(next(one for one in ROUTES if one.handler.__name__ == "put_settings"), fleet)
+        operator.ask("PUT", f"/v1/settings/{fleet or 'shared'}-settings", json=body)
     return operator
 
 
@@ -75,15 +81,18 @@ def expected(one, role, fleet):
     if need.over == "every":
         return False
     if need.over == "some":
-        about = {"/v1/enrolments", "/v1/devices", "/v1/deployments", "/v1/deployments/{deployment}"}
+        about = {
+            "/v1/enrolments", "/v1/devices", "/v1/deployments", "/v1/deployments/{deployment}", "/v1/rollouts",
+            "/v1/rollouts/plan", "/v1/settings/{settings}",
+        }  # fmt: skip
         return one.method == "GET" or one.path not in about or fleet == "north"
     if need.over == "model" and need.role == "viewer" and not fleet:
         return True  # shared models are for all to read
     return fleet == "north" and need.over in {"model", "device", "deployment"}
 
 
-SKIPPED = {"/v1/logout", "/v1/blobs/{digest}", "/v1/tokens/{token}", "/v1/tokens"}
-"""Asked about in tests of their own: they know no fleet."""
+SKIPPED = {"/v1/logout", "/v1/blobs/{digest}", "/v1/tokens/{token}", "/v1/tokens", "/v1/events"}
+"""Asked about in tests of their own: they know no fleet, or never end."""
 
 
 @pytest.mark.parametrize("role", sorted(INCLUDES))
@@ -205,3 +214,42 @@ def test_what_is_not_there_and_what_is_anothers_look_alike(fleets):
         for name in ("shared-device", "absent")
     }
     assert len(said) == 1
+
+
+def test_a_fleets_operators_roll_out_within_it(fleets, pushed):
+    mine = token_of(fleets, ("operator", "north"))
+    pushed("north.detector", seed=9), pushed("detector", seed=10)
+    body = {"model": "north.detector@2", "deployment": "north-deployment", "gate": {"soak": 0}}
+    assert [row["device"] for row in mine.ask("POST", "/v1/rollouts/plan", json=body).json()["devices"]] == [
+        "north-device"
+    ]
+    for refused in (
+        {"model": "detector@2", "deployment": "shared-deployment"},
+        {"model": "detector@2", "deployment": "mine"},  # of all devices
+        {"model": "detector@2", "deployment": "mine", "selector": "tags.fleet = 'north' OR tags.fleet = 'south'"},
+        {"model": "south.detector@1", "deployment": "mine", "selector": "tags.fleet = 'north'"},
+    ):
+        for path in ("/v1/rollouts", "/v1/rollouts/plan"):
+            mine.ask("POST", path, json=refused, status=403)
+    fleets.ask("POST", "/v1/rollouts", json={"model": "detector@2", "deployment": "shared-deployment"})
+    made = mine.ask("POST", "/v1/rollouts", json=body).json()
+    assert [one["id"] for one in mine.get("/v1/rollouts")] == [made["id"]]
+    mine.ask("GET", "/v1/rollouts/shared-deployment-2", status=403)
+    mine.ask("POST", f"/v1/rollouts/{made['id']}/advance", json={})
+
+
+def test_an_ended_rollout_belongs_to_whom_it_was_started_for(fleets, pushed):
+    """Whatever its deployment says today; and nobody moves another fleet's devices by going back."""
+    mine, other = token_of(fleets, ("operator", "north")), token_of(fleets, ("operator", "south"))
+    pushed("detector", seed=10)
+    fleets.ask("PUT", "/v1/deployments/ours", json={"selector": "tags.fleet = 'north'", "model": "detector@1"})
+    made = mine.ask("POST", "/v1/rollouts", json={"model": "detector@2", "deployment": "ours"}).json()["id"]
+    mine.ask("POST", f"/v1/rollouts/{made}/advance", json={})
+    fleets.ask("PUT", "/v1/deployments/ours", json={"selector": "tags.fleet = 'south'", "model": "detector@2"})
+    mine.ask("GET", f"/v1/rollouts/{made}")
+    other.ask("GET", f"/v1/rollouts/{made}", status=403)
+    for whom in (mine, other):
+        whom.ask("POST", f"/v1/rollouts/{made}/rollback", json={}, status=403)
+    fleets.ask("DELETE", "/v1/deployments/ours")
+    mine.ask("GET", f"/v1/rollouts/{made}")
+    other.ask("GET", f"/v1/rollouts/{made}", status=403)
