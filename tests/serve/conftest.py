@@ -240,6 +240,14 @@ def device(tmp_path: Path) -> Device:
     return Device(tmp_path)
 
 
+@pytest.fixture
+def same_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker holds 48 MB, as the system tells it. What it really tells of workers this small depends most on how many other processes
+    of this machine run on the same libraries: beside enough of them, two fit where one should.
+    """
+    monkeypatch.setattr("farshore.serve.memory.held", lambda pid: 48 << 20 if pid else 0)
+
+
 class Client:
     """Asks a running server, over connections that stay open."""
 

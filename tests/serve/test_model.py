@@ -88,6 +88,7 @@ def test_many_switches_under_load(device: Device) -> None:
 
 
 @pytest.mark.deep
+@pytest.mark.usefixtures("same_size")
 def test_many_switches_with_room_for_one(device: Device) -> None:
     switches(device, 100, memory=66 << 20, wait_seconds=60)
 
@@ -212,11 +213,12 @@ def test_killed_workers_cost_no_answer(device: Device) -> None:
     async def talk(client: Client) -> None:
         await client.ready()
         load = Load(client)
-        for _ in range(2):
-            await asyncio.sleep(0.05)
-            for pid in worker_pids():
-                os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.05)
+        (lane,) = client.server.pool.models["colours"].lanes.values()
+        for number in (1, 2):
+            answered = load.statuses[200]
+            await until(lambda: load.statuses[200] > answered + 3)  # noqa: B023 - called before the loop goes on
+            os.kill(lane.worker.pid, signal.SIGKILL)
+            await until(lambda: lane.deaths == number)  # noqa: B023
             await client.ready()
         await load.end()
         assert set(load.statuses) == {200}
@@ -332,6 +334,7 @@ def test_too_little_memory_to_load_is_told(device: Device) -> None:
     serve(device, talk, worker_memory=150 << 20, wait_seconds=3.0)
 
 
+@pytest.mark.usefixtures("same_size")
 def test_break_before_make_where_two_do_not_fit(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """With memory for one worker only, requests wait while versions change places; none fails, and none is loaded in vain."""
     monkeypatch.setattr("farshore.serve.model.SOON", 60.0)
@@ -367,6 +370,7 @@ def test_break_before_make_where_two_do_not_fit(device: Device, monkeypatch: pyt
     serve(device, talk, memory=78 << 20)  # one by estimate (76), not two as they turn out to be
 
 
+@pytest.mark.usefixtures("same_size")
 def test_room_for_one_and_an_agent_that_orders_no_switch(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """What led before the probe comes back; a switch that is ordered late goes well all the same."""
     monkeypatch.setattr("farshore.serve.model.SOON", 0.0)
@@ -384,6 +388,7 @@ def test_room_for_one_and_an_agent_that_orders_no_switch(device: Device, monkeyp
     serve(device, talk, memory=78 << 20, wait_seconds=60.0)
 
 
+@pytest.mark.usefixtures("same_size")
 def test_room_for_one_keeps_the_way_back(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version that made room for the probe is the fallback, though it led no more when the switch was ordered."""
     monkeypatch.setattr("farshore.serve.model.SOON", 60.0)
