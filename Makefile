@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 SDKS := $(patsubst tests/sdks/%.txt,.venv-azure/%/.made,$(wildcard tests/sdks/*.txt))
 
-.PHONY: azurite browser demo test test-deep check bench screenshots clean
+.PHONY: azurite node-sdk browser demo test test-deep check bench screenshots clean
 
 demo: .venv/.demo  ## the whole main job on this machine, in under two minutes
 	$(BIN)/farshore demo
@@ -13,7 +13,7 @@ demo: .venv/.demo  ## the whole main job on this machine, in under two minutes
 test: .venv/.dev azurite browser $(SDKS)  ## the test suite
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-test-deep: .venv/.dev azurite browser $(SDKS)  ## the long runs too
+test-deep: .venv/.dev azurite browser $(SDKS) node-sdk  ## the long runs too
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "deep or not deep" --timeout 3600
 
 check: .venv/.dev  ## style, types, architecture
@@ -57,6 +57,11 @@ browser:
 screenshots: .venv/.dev browser  ## every page of Studio, into docs/screenshots
 	$(BIN)/python -m tests.e2e.studio.screenshots docs/screenshots
 
+node-sdk:
+	@test -e .node-azure/node_modules/azure-iothub || \
+		npm install --prefix .node-azure --no-audit --no-fund --loglevel=error azure-iothub@1.16.6 || \
+		echo "azure-iothub could not be installed: its tests are skipped"
+
 # Azure's own SDKs, unmodified, each in an environment of its own; tests say what they skip where one cannot be made.
 .venv-azure/%/.made: tests/sdks/%.txt
 	@$(PYTHON) -m venv .venv-azure/$* && \
@@ -64,4 +69,4 @@ screenshots: .venv/.dev browser  ## every page of Studio, into docs/screenshots
 		echo "$< could not be installed: tests with that SDK are skipped"
 
 clean:
-	rm -rf .venv .venv-azure .azurite .axe build src/*.egg-info
+	rm -rf .venv .venv-azure .azurite .node-azure .axe build src/*.egg-info

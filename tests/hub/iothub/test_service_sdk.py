@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -16,8 +18,8 @@ from farshore.hub import authority
 class Https(Process):
     """A hub as users run it: HTTPS for services, MQTT for devices, at an address of its own."""
 
-    def __init__(self, folder) -> None:
-        self.host = loopback()
+    def __init__(self, folder, port=None) -> None:
+        self.host, self.wanted = loopback(), port
         made = authority.settle(folder / "tls", [self.host, "localhost"], time.time())
         self.ca = folder / "tls" / "ca.pem"
         super().__init__(
@@ -28,6 +30,10 @@ class Https(Process):
             FARSHORE_HUB_CERTIFICATE_KEY=str(made.key),
             FARSHORE_HUB_IOTHUB_PORT=str(PORT),
         )
+
+    def start(self):
+        self.port = self.wanted or self.port
+        super().start()
 
     @property
     def url(self):
@@ -82,3 +88,30 @@ def test_a_method_from_one_sdk_to_the_other(https):
         sdk.ask("methods", status=201)
         https.check("call")
         assert sdk.next("method")["payload"] == {"x": [1, 2]}
+
+
+@pytest.mark.deep
+def test_azure_iothub_of_node(tmp_path):
+    """Its SDK can name no port: the hub listens on 443, at an address of its own."""
+    package, node = ROOT / ".node-azure" / "node_modules" / "azure-iothub", shutil.which("node")
+    if node is None or not package.exists():
+        pytest.skip("needs Node and azure-iothub: make node-sdk")
+    try:
+        with socket.socket() as probe:
+            probe.bind((loopback(), 443))
+    except PermissionError:
+        pytest.skip("needs the right to listen on port 443")
+    https = Https(tmp_path, 443)
+    try:
+        script = ROOT / "tests" / "sdks" / "service_checks.js"
+        done = subprocess.run(
+            [node, str(script), str(package), https.string()],
+            check=False,
+            env={**os.environ, "NODE_EXTRA_CA_CERTS": str(https.ca)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    finally:
+        https.end()

@@ -259,8 +259,8 @@ def _policy(hub: Hub, name: str, one: policies.Policy) -> Policy:
 
 
 def service_host(hub: Hub) -> str:
-    """Where services reach this hub, by name and, unless it is the usual one, port."""
-    return urlsplit(hub.settings.url).netloc
+    """Where services reach this hub, by name and, unless it is the usual one, port: Node's SDK can name no port at all."""
+    return urlsplit(hub.settings.url).netloc.removesuffix(":443")
 
 
 async def provision(request: Request) -> Response:
