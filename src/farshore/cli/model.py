@@ -166,9 +166,9 @@ def list_(hub: Hub, name: str | None, as_json: bool) -> None:
         print_json(items)
     elif name:
         print_table(
-            [">version", "aliases", ">size", "created", "tags", "description"],
+            [">version", "aliases", ">devices", ">size", "created", "tags", "description"],
             [
-                (v["version"], ", ".join(v.get("aliases", [])), megabytes(v["size"]), _when(v["created"]),
+                (v["version"], ", ".join(v.get("aliases", [])), v.get("devices", {}).get("current", ""), megabytes(v["size"]), _when(v["created"]),
                  _tags(v.get("tags", {})), ("archived; " if v.get("archived") else "") + v.get("description", ""))
                 for v in items
             ],

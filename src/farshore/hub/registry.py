@@ -277,6 +277,11 @@ class Registry:
             _existing(tx, name)
             return models.all_versions(tx, name, before, limit)
 
+    def holders(self, versions: list[Version]) -> dict[str, dict[str, int]]:
+        """Manifest digest → how many devices hold that version, by role (``current``, ``desired``, …)."""
+        with self._database.reading() as tx:
+            return devices.holders_of(tx, [one.digest for one in versions])
+
     def manifest(self, version: Version) -> Manifest:
         """The version's manifest.
 

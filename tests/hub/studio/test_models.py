@@ -46,6 +46,19 @@ def test_a_version_shows_what_the_manifest_says(visitor, three):
     assert "detector@1" in visitor.text("/studio/models/detector/versions/champion")
 
 
+def test_where_each_version_runs(visitor, operator, three):
+    operator.ask("PUT", "/v1/deployments/prod", json={"selector": "*", "model": "detector@2"})
+    one = operator.enrolled("buoy-12")
+    digest = one.sync()["desired"]["models"]["detector"]["digest"]
+    one.sync(reported={"models": {"detector": {"current": {"version": 2, "digest": digest}}}})
+    operator.enrolled("buoy-13").sync()
+    found = operator.get("/v1/models/detector/versions")["items"]
+    assert [one.get("devices") for one in found] == [None, {"current": 1, "desired": 2}, None]
+    assert 'href="/studio/devices?model=detector&amp;version=2">1<' in visitor.text("/studio/models/detector")
+    text = visitor.text("/studio/models/detector/versions/2")
+    assert "1 device<" in text and "2 devices<" in text
+
+
 def test_two_versions_side_by_side(visitor, three):
     text = visitor.text("/studio/models/detector/compare?from=1&to=2")
     assert "+0.2" in text and "tag stage" in text and "parent" in text and "weights" in text

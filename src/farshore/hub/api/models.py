@@ -182,10 +182,12 @@ async def list_versions(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     name, limit = door.segment(request, "name"), door.number(request, "limit", 100, 1, 1000)
     before = door.number(request, "before", NO_NUMBER, 1, NO_NUMBER)
+    caller = access.caller(request)
 
     def find() -> words.Versions:
         found, (_, aliases) = hub.registry.versions(name, before, limit), hub.registry.model(name)
-        items = [words.version(one, aliases) for one in found]
+        held = hub.registry.holders(found) if caller.may("viewer", EVERY) else {}
+        items = [words.version(one, aliases, held.get(one.digest)) for one in found]
         return words.Versions(items, items[-1].version if len(items) == limit else None)
 
     return door.reply(request, await hub.threads(find))
@@ -193,10 +195,12 @@ async def list_versions(request: Request) -> Response:
 
 async def show_version(request: Request) -> Response:
     hub: Hub = request.app.state.hub
+    caller = access.caller(request)
 
     def find() -> words.FullVersion:
         found = _find(hub, request)
-        return words.full_version(found, hub.registry.model(found.model)[1], hub.registry.manifest(found).content)
+        held = hub.registry.holders([found]).get(found.digest) if caller.may("viewer", EVERY) else None
+        return words.full_version(found, hub.registry.model(found.model)[1], hub.registry.manifest(found).content, held)
 
     return door.reply(request, await hub.threads(find))
 

@@ -20,7 +20,9 @@ Seconds = Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
 
 
 class Version(Struct, frozen=True, omit_defaults=True):
-    """A version as operators see it; ``existing`` only in the answer to a push of content that was there already."""
+    """A version as operators see it; ``existing`` only in the answer to a push of content that was there already; ``devices`` counts
+    those that hold it, by role, for who may see all devices.
+    """
 
     model: str
     version: int
@@ -34,6 +36,7 @@ class Version(Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] = {}
     aliases: tuple[str, ...] = ()
     lineage: dict[str, Any] = {}
+    devices: dict[str, int] = {}
 
 
 class Draft(Struct, frozen=True):
@@ -300,12 +303,17 @@ def patch(place: patches.Place, row: patches.Patch, bases: dict[str, patches.Pla
     )
 
 
-def version(row: models.Version, aliases: dict[str, int], *, existing: bool = False) -> Version:
-    return Version(**_common(row, aliases), existing=existing)
+def version(
+    row: models.Version, aliases: dict[str, int], held: dict[str, int] | None = None, *, existing: bool = False
+) -> Version:
+    return Version(**_common(row, aliases), devices=held or {}, existing=existing)
 
 
-def full_version(row: models.Version, aliases: dict[str, int], content: Content) -> FullVersion:
-    return FullVersion(**_common(row, aliases), properties=row.properties, notes=row.notes, manifest=content)
+def full_version(
+    row: models.Version, aliases: dict[str, int], content: Content, held: dict[str, int] | None = None
+) -> FullVersion:
+    said = _common(row, aliases)
+    return FullVersion(**said, devices=held or {}, properties=row.properties, notes=row.notes, manifest=content)
 
 
 def _common(row: models.Version, aliases: dict[str, int]) -> dict[str, Any]:

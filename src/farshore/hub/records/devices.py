@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, structs
@@ -275,6 +275,19 @@ def holder_counts(tx: Connection, digest: str) -> dict[str, int]:
         .group_by(holdings.c.role)
     )
     return {row.role: row.devices for row in rows}
+
+
+def holders_of(tx: Connection, digests: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Manifest digest → how many devices hold that version, by role."""
+    rows = tx.execute(
+        select(holdings.c.digest, holdings.c.role, func.count().label("devices"))
+        .where(holdings.c.digest.in_(digests))
+        .group_by(holdings.c.digest, holdings.c.role)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        found.setdefault(row.digest, {})[row.role] = row.devices
+    return found
 
 
 def should_have(tx: Connection, device: str, manifest: str) -> bool:

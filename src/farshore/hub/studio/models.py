@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from farshore.core.errors import NotFound
+from farshore.hub.roles import EVERY
 from farshore.hub.studio.graphics import Node
 from farshore.hub.studio.page import HOME, Page, Shown, Visit, segment
 
@@ -23,10 +24,9 @@ async def models(visit: Visit) -> Shown:
 
 async def model(visit: Visit) -> Shown:
     name = visit.segment("name")
-    about, page, fleet = await visit.get_all(
+    about, page = await visit.get_all(
         visit.get("models", name),
         visit.get("models", name, "versions", before=visit.asked("before"), limit=PAGE),
-        visit.get("summary"),
     )
     versions = page["items"]
     return Shown(
@@ -35,7 +35,7 @@ async def model(visit: Visit) -> Shown:
             "model": about,
             "versions": versions,
             "next": page.get("next"),
-            "running": running(fleet, name),
+            "everywhere": everywhere(visit),
             "lineage": lineage(name, versions) if any(one.get("lineage") for one in versions) else [],
         },
     )
@@ -43,13 +43,11 @@ async def model(visit: Visit) -> Shown:
 
 async def version(visit: Visit) -> Shown:
     name, which = visit.segment("name"), visit.segment("version")
-    one, patches, fleet = await visit.get_all(
+    one, patches = await visit.get_all(
         visit.get("models", name, "versions", which),
         visit.get("models", name, "versions", which, "patches"),
-        visit.get("summary"),
     )
-    runs = running(fleet, name).get(one["version"], {"devices": 0, "due": 0})
-    return Shown("version.html", {"one": one, "patches": patches, "runs": runs})
+    return Shown("version.html", {"one": one, "patches": patches, "everywhere": everywhere(visit)})
 
 
 async def compare(visit: Visit) -> Shown:
@@ -81,14 +79,9 @@ async def compare(visit: Visit) -> Shown:
     )
 
 
-def running(fleet: dict[str, Any], name: str) -> dict[int, dict[str, int]]:
-    """Number of a version → ``devices`` that run it and are ``due`` to, from the summary of the fleet."""
-    return {
-        one["version"]: {"devices": one["devices"], "due": one["due"]}
-        for share in fleet["models"]
-        if share["model"] == name
-        for one in share["versions"]
-    }
+def everywhere(visit: Visit) -> bool:
+    """Whether the visitor may see devices of every fleet, so that the API counts them."""
+    return any(one["fleet"] == EVERY for one in visit.me["grants"])
 
 
 def lineage(name: str, versions: list[dict[str, Any]]) -> list[Node]:
