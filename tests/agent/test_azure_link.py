@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import uuid
 from functools import partial
@@ -23,7 +24,7 @@ from farshore.agent.azure_link import AzureLink
 from farshore.agent.settings import Settings
 from farshore.core import dispatch as dispatches
 from farshore.core import documents, invitation
-from farshore.core.errors import Denied, Invalid, NotFound, Unavailable
+from farshore.core.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from farshore.core.wire import EnrolRequest, SyncRequest
 from farshore.store.slots import Slots
 from farshore.trust.metadata import pin_of
@@ -257,3 +258,38 @@ def test_ways_to_an_iot_hub():
     edge = {"IOTEDGE_IOTHUBHOSTNAME": "h", "IOTEDGE_DEVICEID": "d", "IOTEDGE_MODULEID": "m"}
     assert azure_line.access("", edge, None) == azure_line.Access("", "h", "d", "m")
     assert azure_line.access("", {"EdgeHubConnectionString": text}, None).connection == ""
+
+
+def test_a_module_of_iot_edge_finds_its_way(tmp_path, monkeypatch):
+    """By the environment that the runtime sets, through the SDK, to the hub's own IoT Hub face."""
+    face = Face(tmp_path)
+    try:
+        monkeypatch.setenv("EdgeHubConnectionString", f"{face.connection('d')};GatewayHostName={face.host}")
+        monkeypatch.setenv("EdgeModuleCACertificateFile", str(face.ca))
+        line = azure_line.Line(azure_line.access("", os.environ, None), lambda _name, _payload: True)
+        try:
+            face.patch_twin("d", MODULE, {"properties": {"desired": {"farshore": {"dispatch": 7}}}})
+            assert line.desired()["farshore"] == {"dispatch": 7}
+            line.report({"here": True})
+            assert face.twin("d", MODULE)["properties"]["reported"] == {"here": True}
+            assert face.invoke("d", MODULE, "anything", {}) == 200
+        finally:
+            line.close()
+    finally:
+        face.close()
+
+
+def test_a_key_that_is_refused(tmp_path):
+    face = Face(tmp_path)
+    try:
+        wrong = face.connection("d").rpartition(";")[0] + ";SharedAccessKey=" + "A" * 43 + "="
+        with pytest.raises(Unauthenticated, match="refuses this key"):
+            face.link(wrong).sync(SyncRequest())
+    finally:
+        face.close()
+    link = AzureLink(face.host, "d", partial(azure_line.Line, azure_line.access(wrong, {}, face.ca)))
+    try:
+        with pytest.raises(Unavailable):  # nobody listens there any more
+            link.sync(SyncRequest())
+    finally:
+        link.close()

@@ -68,9 +68,13 @@ class Answerer:
         return self.answered - before
 
     def _one(self, row: Any) -> None:
-        device, module = str(row.get("deviceId", "")), str(row.get("moduleId", ""))
         try:
-            ask = documents.convert(row["properties"]["reported"][SECTION]["ask"], Ask, what=f"what {device} asks")
+            device, module = str(row["deviceId"]), str(row["moduleId"])
+            said = row["properties"]["reported"][SECTION]["ask"]
+        except (KeyError, TypeError):
+            return
+        try:
+            ask = documents.convert(said, Ask, what=f"what {device} asks")
             key = f"{device}/{module}/{ask.id}"
             if self._tried.get(key, 0) >= TRIES:
                 return
@@ -79,8 +83,6 @@ class Answerer:
             if self.iothub.invoke(device, module, METHOD, documents.builtins(answer)) == 200:
                 self.answered += 1
             self._tried[key] = TRIES
-        except (KeyError, TypeError):
-            return
         except FarshoreError as error:
             log.warning("%s: %s", device, error.message)
 

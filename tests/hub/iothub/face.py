@@ -75,4 +75,4 @@ class Face:
         return [one for one in found if "ask" in one["properties"]["reported"].get("farshore", {})]
 
     def invoke(self, device: str, module: str, method: str, payload: Any, seconds: int = 30) -> int:
-        return self.running.do(self.running.hub.connected.invoke(device, module, method, payload, seconds))[0]
+        return self.running.do(self.running.hub.connected.invoke(device, module, method, payload, seconds)).status
