@@ -140,7 +140,7 @@ def publish(
 @_STORE
 @click.option("--seconds", default=600, show_default=True, type=click.IntRange(10, 86400), help="Life of an address.")
 @click.option(
-    "--every", default=3.0, show_default=True, type=click.FloatRange(0.2, 3600), help="Seconds between two looks."
+    "--every", default=5.0, show_default=True, type=click.FloatRange(0.2, 3600), help="Seconds between two looks."
 )
 @click.option("--once", is_flag=True, help="Look once, answer, and end.")
 @with_iothub(required=True)
