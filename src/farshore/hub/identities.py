@@ -20,7 +20,7 @@ from farshore.hub import moments, rollouts, standing, twins
 from farshore.hub.database import Database
 from farshore.hub.fleet import Stale
 from farshore.hub.policies import make_key
-from farshore.hub.records import changes, devices, identities
+from farshore.hub.records import changes, devices, identities, messages
 from farshore.hub.records.devices import ACCEPTED, REVOKED, Device, Standing, Twin
 from farshore.hub.records.identities import NONE, SAS, Identity
 from farshore.mqtt import sas
@@ -56,11 +56,12 @@ class Wanted(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """A device's identity with its row and twin; of a module the device's row, and its own twin."""
+    """A device's identity with its row and twin; of a module the device's row, and its own twin. ``waiting`` messages wait for it."""
 
     identity: Identity
     device: Device
     twin: Twin
+    waiting: int = 0
 
 
 class Identities:
@@ -92,11 +93,6 @@ class Identities:
         standing.admit(held)
         return found
 
-    def note_connection(self, device: str, module: str) -> None:
-        """Write down that a client came or went."""
-        with self._database.writing() as tx:
-            identities.note_connection(tx, device, module, self._clock())
-
     # -- what operators ask ----------------------------------------------------------------------------------------
 
     def one(self, device: str, module: str = "") -> Known:
@@ -107,14 +103,16 @@ class Identities:
 
         """
         with self._database.reading() as tx:
-            return _known(tx, device, module)
+            many = messages.waiting_counts(tx, [device], self._clock())
+            return replace(_known(tx, device, module), waiting=many.get((device, module), 0))
 
     def page(self, after: str, limit: int) -> list[Known]:
         """Devices by id, from the first one behind ``after``."""
         with self._database.reading() as tx:
             rows = devices.page(tx, after, limit)
             there = identities.among(tx, [row.id for row, _ in rows])
-        return [Known(there.get((row.id, ""), _plain(row)), row, twin) for row, twin in rows]
+            many = messages.waiting_counts(tx, [row.id for row, _ in rows], self._clock())
+        return [Known(there.get((row.id, ""), _plain(row)), row, twin, many.get((row.id, ""), 0)) for row, twin in rows]
 
     def modules(self, device: str) -> list[Known]:
         """A device's modules, by name.
@@ -128,7 +126,8 @@ class Identities:
             if row is None:
                 raise _missing(device, "")
             twins_ = {twin.module: twin for twin in devices.modules(tx, device)}
-            return [Known(one, row, twins_[one.module]) for one in identities.modules(tx, device)]
+            many, found = messages.waiting_counts(tx, [device], self._clock()), identities.modules(tx, device)
+            return [Known(one, row, twins_[one.module], many.get((device, one.module), 0)) for one in found]
 
     def put(self, device: str, module: str, wanted: Wanted, etag: str | None) -> tuple[Known, bool]:
         """Make an identity, or change it.

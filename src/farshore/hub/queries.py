@@ -21,7 +21,7 @@ from farshore.hub import moments, query, twins
 from farshore.hub.configuration import APPLIED, TARGETED
 from farshore.hub.database import Database
 from farshore.hub.query import Query
-from farshore.hub.records import changes, devices, identities
+from farshore.hub.records import changes, devices, identities, messages
 from farshore.hub.records.devices import ACCEPTED, Device, Twin
 from farshore.hub.records.identities import Identity
 from farshore.hub.resolution import Resolution
@@ -88,7 +88,9 @@ class Queries:
             device = devices.one(tx, row.device)
             if device is None:
                 raise NotFound(f"no device {row.device!r}")
-            return self._document(tx, device, row, identities.one(tx, row.device, row.module))
+            many = messages.waiting_counts(tx, [row.device], self._clock())
+            known = identities.one(tx, row.device, row.module)
+            return self._document(tx, device, row, known, many.get((row.device, row.module), 0))
 
     def ask(self, text: str, limit: int, more: str | None) -> Page:
         """A page of a query's answer.
@@ -199,7 +201,11 @@ class Queries:
             with self._database.reading() as tx:
                 rows = devices.page(tx, after, size)
                 known = identities.among(tx, [device.id for device, _ in rows])
-                found = [self._document(tx, device, row, known.get((device.id, ""))) for device, row in rows]
+                many = messages.waiting_counts(tx, [device.id for device, _ in rows], self._clock())
+                found = [
+                    self._document(tx, device, row, known.get(own := (device.id, "")), many.get(own, 0))
+                    for device, row in rows
+                ]
             yield from found
             if len(rows) < size:
                 return
@@ -212,8 +218,9 @@ class Queries:
                 rows = devices.module_page(tx, after, PAGE)
                 known = identities.among(tx, sorted({row.device for row in rows}))
                 owners = {name: devices.one(tx, name) for name in {row.device for row in rows}}
+                many = messages.waiting_counts(tx, sorted(owners), self._clock())
                 found = [
-                    self._document(tx, owner, row, known.get((row.device, row.module)))
+                    self._document(tx, owner, row, known.get(own := (row.device, row.module)), many.get(own, 0))
                     for row in rows
                     if (owner := owners[row.device]) is not None
                 ]
@@ -234,7 +241,9 @@ class Queries:
                 return
             after = rows[-1][0].id
 
-    def _document(self, tx: Connection, device: Device, row: Twin, known: Identity | None) -> dict[str, Any]:
+    def _document(
+        self, tx: Connection, device: Device, row: Twin, known: Identity | None, waiting: int
+    ) -> dict[str, Any]:
         identity = known or Identity(row.device, row.module)
         connected = self.connected(row.device, row.module)
         found = {
@@ -243,7 +252,7 @@ class Queries:
             "statusUpdateTime": when(identity.status_at),
             "connectionState": "Connected" if connected else "Disconnected",
             "lastActivityTime": when(identity.active_at if row.module else device.seen or identity.active_at),
-            "cloudToDeviceMessageCount": 0,
+            "cloudToDeviceMessageCount": waiting,
             "authenticationType": identity.kind,
             "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
             "deviceEtag": base64.b64encode(str(identity.version).encode()).decode(),

@@ -170,6 +170,21 @@ def test_models_are_checked_at_this_door_too(service, device, pushed):
     assert free["properties"]["desired"]["models"] == "what it likes"
 
 
+def test_messages_that_wait_are_counted(service, device, operator):
+    service.put("/devices/d/modules/m")
+    for _ in range(2):
+        operator.ask("POST", "/v1/devices/d/messages", json={"text": "x"})
+    for found in (
+        service.get("/devices/d"),
+        service.get("/devices")[0],
+        service.get(device),
+        service.query("SELECT * FROM devices")[0][0],
+    ):
+        assert found["cloudToDeviceMessageCount"] == 2
+    for found in (service.get("/devices/d/modules/m"), service.get("/twins/d/modules/m")):
+        assert found["cloudToDeviceMessageCount"] == 0
+
+
 def test_methods_of_what_is_not_connected(service, device):
     call = {"methodName": "reboot", "payload": {}, "responseTimeoutInSeconds": 5}
     assert '"errorCode":404103' in service.refused("POST", f"{device}/methods", 404, json=call)

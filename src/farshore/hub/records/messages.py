@@ -124,6 +124,17 @@ def pending(tx: Connection, device: str, module: str, now: float, limit: int = M
     return [_waiting(row) for row in tx.execute(select(waiting).where(*own).order_by(waiting.c.serial).limit(limit))]
 
 
+def waiting_counts(tx: Connection, devices: list[str], now: float) -> dict[tuple[str, str], int]:
+    """How many messages wait for these devices and their modules, by both names; none where none do."""
+    chosen = select(waiting.c.device, waiting.c.module, func.count().label("many"))
+    rows = tx.execute(
+        chosen.where(waiting.c.device.in_(devices), waiting.c.expires > now).group_by(
+            waiting.c.device, waiting.c.module
+        )
+    )
+    return {(row.device, row.module): row.many for row in rows}
+
+
 def make_room(tx: Connection, device: str, module: str, most: int) -> int:
     """Forget the oldest messages to a receiver until fewer than ``most`` wait; how many those were."""
     own = (waiting.c.device == device, waiting.c.module == module)

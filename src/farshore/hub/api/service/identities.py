@@ -186,7 +186,7 @@ def document(hub: Hub, known: Known) -> dict[str, Any]:
         "connectionState": "Connected" if connected else "Disconnected",
         "connectionStateUpdatedTime": when(one.connection_at),
         "lastActivityTime": when(one.active_at if one.module else known.device.seen or one.active_at),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": known.waiting,
         "authentication": {"symmetricKey": keys, "x509Thumbprint": thumbs, "type": one.kind},
     }
     if one.module:
