@@ -16,6 +16,7 @@ PURE = [
     "hub/deployment.py",
     "hub/kinship.py",
     "hub/selector.py",
+    "hub/timeline.py",
     "agent/plan.py",
     "serve/policy.py",
 ]
