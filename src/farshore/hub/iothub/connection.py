@@ -173,11 +173,7 @@ class Connection:
                 await self._taken(event.packet)
             elif isinstance(event, Publish):
                 await self._operate(event, meant)
-        except (
-            Unavailable,
-            NotFound,
-            Denied,
-        ) as error:  # the client comes again, and says again what was not acknowledged
+        except FarshoreError as error:  # the client comes again, and says again what was not acknowledged
             self._session.end(error.message)
 
     # -- coming and going ------------------------------------------------------------------------------------------
