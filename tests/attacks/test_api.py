@@ -132,8 +132,8 @@ def fuzz(hub, one, data):
     check(hub.request(one.method, path, params=query, headers=headers, **more))
 
 
-KEPT = {("DELETE", "/v1/devices/{device}"), ("DELETE", "/devices/{device}")}
-"""These would take away the device by which others are asked."""
+KEPT = {("DELETE", "/v1/devices/{device}"), ("DELETE", "/devices/{device}"), ("GET", "/v1/events")}
+"""The first two would take away the device by which others are asked; the last takes nothing but a number, and does not end."""
 ROUTES = [one for one in ENDPOINTS if (one.method, one.path) not in KEPT]
 
 

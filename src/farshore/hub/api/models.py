@@ -139,6 +139,8 @@ async def try_out(request: Request) -> Response:
     version = await hub.threads(_find, hub, request)
     threshold = door.number(request, "threshold", 0, 0, 100) / 100 if "threshold" in request.query_params else None
     picture = await door.body(request, MAX_PICTURE, what="picture")
+    if not picture:
+        raise Invalid("picture: nothing came; send a JPEG, PNG or BMP")
     return door.reply(request, await hub.long_work(hub.tryouts.answer, version, picture, threshold))
 
 
