@@ -104,3 +104,13 @@ def test_pages_of_a_narrow_selector_are_whole(operator):
             break
         after = page["next"]
     assert found == ["d04", "d06", "d08", "d10"]
+
+
+def test_figures_are_kept_until_anything_changes(operator, fleet, hub, clock):
+    first = hub.census.summary()
+    assert hub.census.summary() is first
+    operator.ask("POST", "/v1/devices/d1/revoke", json={"reason": "gone"})
+    second = hub.census.summary()
+    assert (second.states["revoked"], first.states.get("revoked")) == (1, None)
+    clock.now += hub.settings.seen_seconds
+    assert hub.census.summary() is not second

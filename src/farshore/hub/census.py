@@ -13,7 +13,7 @@ from farshore.core import wire
 from farshore.core.errors import FarshoreError
 from farshore.hub import moments, rollout, selector, why
 from farshore.hub.database import Database
-from farshore.hub.records import census, devices, rollouts
+from farshore.hub.records import census, changes, devices, rollouts
 from farshore.hub.records.devices import PENDING, QUARANTINED
 from farshore.hub.rollout import ENDED
 
@@ -109,13 +109,14 @@ class Census:
     """
 
     def __init__(self, database: Database, clock: moments.Clock, interval: float, lag: float) -> None:
-        self._database, self._clock = database, clock
+        self._database, self._clock, self._lag = database, clock, lag
         self.silence = interval * why.SILENT + lag
+        self._kept: tuple[int, float, Summary] | None = None
 
     def summary(self, where: str = "") -> Summary:
         """The fleet in figures, or those of its devices that a selector matches.
 
-        Rollouts are told of only for the whole fleet.
+        Rollouts are told of only for the whole fleet. Its figures are kept until anything changes, or "last seen" may have.
 
         Args:
             where: a selector; "" for all.
@@ -125,6 +126,18 @@ class Census:
 
         """
         now = self._clock()
+        if where not in {"", "*"}:
+            return self._count(where, now)
+        with self._database.reading() as tx:
+            serial = changes.newest(tx)
+        kept = self._kept
+        if kept is not None and kept[0] == serial and 0 <= now - kept[1] < self._lag:
+            return kept[2]
+        found = self._count(where, now)
+        self._kept = (serial, now, found)
+        return found
+
+    def _count(self, where: str, now: float) -> Summary:
         with self._database.reading() as tx:
             parts = [census.EVERYBODY] if where in {"", "*"} else [census.among(some) for some in self._ids(tx, where)]
             counted = _Counted()
