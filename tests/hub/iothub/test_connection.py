@@ -2,17 +2,19 @@
 
 import contextlib
 import json
+import random
 import socket
 import threading
 import time
 
 import pytest
+from tests.mqtt.test_packets import SAMPLES
 
 from farshore.core.errors import Conflict
 from farshore.hub.connected import NoAnswer, NotConnected
 from farshore.hub.identities import Wanted
 from farshore.hub.records import messages, subscriptions
-from farshore.mqtt import sas
+from farshore.mqtt import packets, sas
 from farshore.mqtt.packets import Connack, Puback, Publish, Unsubscribe, Will
 
 DESIRED = "$iothub/twin/PATCH/properties/desired/#"
@@ -462,6 +464,23 @@ def test_outputs_go_where_the_devices_routes_lead(running, key):
     assert packet.topic == "devices/d1/modules/sieve/inputs/frames/%24.cdid=d1&%24.cmid=camera&n=1"
     second.say("devices/d1/modules/sieve/messages/events/", b"up")
     assert [(one.module, one.body) for one in received(running)] == [("sieve", b"up")]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_noise_of_every_kind_leaves_the_door_open(running, key, known, caplog):
+    """Whatever comes before or after the CONNECT ends that connection at most; nothing is raised in the hub."""
+    chance = random.Random(7)
+    for number in range(60):
+        client = running.client("d1", key, connect=known)
+        whole = bytearray(packets.write(chance.choice(SAMPLES)))
+        for _ in range(chance.randrange(4)):
+            whole[chance.randrange(len(whole))] = chance.randrange(256)
+        noise = bytes(whole) + chance.randbytes(chance.choice([0, 1, 50, 5000]))
+        with contextlib.suppress(OSError):
+            client.socket.sendall(noise[: chance.randrange(len(noise)) + 1] if number % 2 else noise)
+        client.close()
+    assert running.client("d1", key).twin()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_strangers_who_stall_keep_nobody_out(running, key):
