@@ -49,7 +49,8 @@ def up(data: Path, port: int, seconds: float | None) -> None:
         picture = min((worlds.assets() / "pictures").glob("*.jpg"))
         token = (data / "hub" / "admin.token").absolute()
         click.echo(f"""
-The hub is at {world.url} (API: {world.url}/docs), its devices are {" and ".join(f"{d.name} at {d.url}" for d in devices)}.
+The hub is at {world.url}: open it in a browser, and log in with the token in {token}.
+Its API is told at {world.url}/docs, its devices are {" and ".join(f"{d.name} at {d.url}" for d in devices)}.
 Logs are in {data}/. Ctrl-C ends it all. In another terminal:
 
   {environment_hint(world.url, token)}

@@ -304,7 +304,7 @@ async def devices(request: Request) -> Response:
     )
 
 
-async def timeline(request: Request) -> Response:
+async def rollout_timeline(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     key, before = door.segment(request, "rollout"), door.number(request, "before", MAX_SERIAL, 1, MAX_SERIAL)
     found = await hub.threads(hub.rollouts.timeline, key, before, door.number(request, "limit", 100, 1, FEED))
@@ -399,7 +399,7 @@ ENDPOINTS = (
         query=(("state", "admitted, ready, confirmed or failed"),),
     ),
     Endpoint(
-        "GET", f"{_ONE}/timeline", timeline, "What happened to a rollout, newest first", gives=list[words.Change],
+        "GET", f"{_ONE}/timeline", rollout_timeline, "What happened to a rollout, newest first", gives=list[words.Change],
         query=(("before", "serial to begin before"), ("limit", "most lines, 1 to 1000")),
     ),
     Endpoint("POST", "/v1/rollouts/plan", plan, "What a rollout would move and cost", takes=NewRollout, gives=Planned),
