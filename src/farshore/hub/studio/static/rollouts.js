@@ -61,6 +61,7 @@ function show(plan) {
   slot("others").replaceChildren(...others.map(([who, count]) => item(slot("others").dataset.text.replace("{n}", count).replace("{who}", who))));
   document.getElementById("unplanned").hidden = true;
   document.getElementById("planned").hidden = false;
+  document.getElementById("planned").scrollIntoView({ block: "nearest" });
 }
 
 async function work(call) {
