@@ -121,7 +121,7 @@ class AzureLink:
         lacking = {role: one for role, one in found.metadata.items() if request.have.get(role) != one.version}
         roots = self._pieces(found.roots[max(request.have.get("root", 0), 0) :], "root")
         bodies = dict(zip(lacking, self._pieces(lacking.values(), *lacking), strict=True))
-        return dispatches.reply_of(found, request.seen, News(found.order, roots, bodies), 1.0 if held else RETRY)
+        return dispatches.reply_of(found, request.seen, News(found.order, roots, bodies), _retry(request, held=held))
 
     def manifest(self, digest: Digest) -> bytes:
         return self._whole(self._routes([digest])[digest][-1], MAX_MANIFEST)
@@ -217,6 +217,11 @@ class AzureLink:
         if len(data) != route.size:
             raise Corrupt(f"{len(data)} bytes came, {route.size} were offered")
         return bytes(data)
+
+
+def _retry(request: SyncRequest, *, held: bool) -> float:
+    """Seconds until the next sync: who was held or has reported comes back to be held."""
+    return 1.0 if held or request.reported is not None else RETRY
 
 
 def _given(answer: Answer, want: str) -> tuple[Route, ...]:

@@ -127,8 +127,8 @@ class ClassicLink:
             done = self._look(self._line.desired())
         desired = self._own.desired()
         news = self._own.news(request, self._clock.now())
-        fresh = desired["$version"] != request.seen
-        return SyncReply(desired if fresh else None, RETRY if done else 0.0, news)
+        fresh, quiet = desired["$version"] != request.seen, request.reported is None and request.wait <= 1
+        return SyncReply(desired if fresh else None, (RETRY if quiet else 1.0) if done else 0.0, news)
 
     def manifest(self, digest: Digest) -> bytes:
         found = self._own.manifest(digest)
