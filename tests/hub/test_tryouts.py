@@ -84,7 +84,9 @@ def test_a_push_is_recognised_before_it_is_made(operator, make_onnx):
     files = [{"path": "net.onnx", "digest": sent["digest"]}]
     told = operator.ask("POST", "/v1/recognitions", json={"files": files}, status=400).json()
     assert "input.mean" in told["error"]["message"] or "mean" in told["error"]["message"]
-    told = operator.ask("POST", "/v1/recognitions", json={"files": files, "overrides": "[input]\nmean = 0\nstd = 1\n"}).json()
+    told = operator.ask(
+        "POST", "/v1/recognitions", json={"files": files, "overrides": "[input]\nmean = 0\nstd = 1\n"}
+    ).json()
     [variant] = told["content"]["variants"]
     assert variant["runtime"] == "onnxruntime" and told["notes"]
     assert operator.get("/v1/models")["items"] == []
