@@ -92,3 +92,38 @@ def test_links_and_the_ledger(farshore):
 def test_why_asks_for_a_device(farshore):
     code, _, err = farshore("device", "why", "nobody")
     assert code == 3 and "no device 'nobody'" in err
+
+
+def test_blue_green_with_a_budget_and_a_window(farshore, fleet):
+    farshore.ok(
+        "rollout", "start", f"{fleet}@2", "--blue-green", "--activate-in", "02:00-04:00", "--budget", "50MB", "--budget-money", "300"
+    )  # fmt: skip
+    out = farshore.ok("rollout", "status", f"{fleet}-2")
+    assert "before the switch" in out and "0 B of 50.0 MB, 0.00 of 300.00" in out
+    assert "02:00-04:00" in farshore.ok("deployment", "show", fleet)
+    farshore.ok("rollout", "pause", f"{fleet}-2")
+    farshore.ok("rollout", "resume", f"{fleet}-2", "--budget", "80MB")
+    assert "80.0 MB" in farshore.ok("rollout", "status", f"{fleet}-2")
+    farshore.ok("rollout", "advance", f"{fleet}-2")
+    assert "before the switch" not in farshore.ok("rollout", "status", f"{fleet}-2")
+
+
+def test_settings_in_layers(farshore):
+    said = farshore.ok("settings", "set", "layer-one", "rate=64kB", "windows=22:00-06:00", "--to", "tags.a = 'b'")
+    assert said.strip() == "layer-one: rate=64000 windows=22:00-06:00 for tags.a = 'b', priority 0"
+    assert "layer-one" in farshore.ok("settings", "list")
+    found = [one for one in json.loads(farshore.ok("settings", "list", "--json")) if one["id"] == "layer-one"]
+    assert found[0]["settings"] == {"rate": 64000, "windows": ["22:00-06:00"]}
+    for wrong, text in (("colour=red", "no setting 'colour'"), ("rate", "write SETTING=VALUE")):
+        code, _, err = farshore("settings", "set", "layer-two", wrong)
+        assert code == 2 and text in err
+    farshore.ok("settings", "delete", "layer-one")
+
+
+@pytest.mark.parametrize(
+    "verb", ["plan", "start", "list", "status", "watch", "pause", "resume", "advance", "abort", "rollback"]
+)
+def test_every_verb_has_an_example(farshore, verb):
+    assert (
+        f"farshore rollout {verb}" in farshore.ok("rollout", verb, "--help").partition("Usage:")[2].partition("\n")[2]
+    )

@@ -590,3 +590,16 @@ def test_an_alias_is_resolved_and_recorded_at_the_start(operator, versions):
     assert (found["version"], found["ref"], found["selector"]) == (NEW, "detector@champion", "*")
     operator.ask("PUT", "/v1/models/detector/aliases/champion", json={"version": 1})
     assert Unit(operator, "d").ask() == NEW
+
+
+def test_approval_between_waves(operator, versions):
+    units = [Unit(operator, f"d{n}") for n in range(2)]
+    start(operator, waves=[{"count": 1}, *percent(100)], gate={"soak": 0.0, "approval": True})
+    assert [one.ask() for one in units] == [NEW, OLD]
+    units[0].running()
+    found = operator.get("/v1/rollouts/prod-2")
+    assert (found["state"], found["wave"]) == ("paused", 0)
+    assert "waits for approval" in found["reason"]
+    assert units[1].ask() == OLD
+    operator.ask("POST", "/v1/rollouts/prod-2/advance", json={})
+    assert units[1].ask() == NEW

@@ -214,7 +214,11 @@ def start(
 @json_option
 @with_hub
 def list_(hub: Hub, as_json: bool) -> None:
-    """List rollouts, newest first."""
+    """List rollouts, newest first.
+
+    \b
+    farshore rollout list
+    """
     items = hub.rollouts()
     if as_json:
         print_json(items)
