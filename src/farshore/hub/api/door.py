@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import random
 import re
 import zlib
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,8 @@ MAX_PATH = 2048
 MAX_QUERY = 8192
 COMPRESSION_COSTS = 60
 """Bytes of the headers that say so."""
+RETRY = (3, 8)
+"""Seconds after which who was turned away may come again, so that they do not come all at once."""
 MAX_MESSAGE = 1000
 _LENGTH = re.compile(r"[0-9]{1,16}\Z")
 
@@ -217,7 +220,7 @@ def failure(error: FarshoreError, headers: dict[str, str] | None = None) -> Resp
     if isinstance(error, Unauthenticated):
         extra["WWW-Authenticate"] = "Bearer"
     if error.status == 503:
-        extra["Retry-After"] = "5"
+        extra["Retry-After"] = str(random.randint(*RETRY))  # noqa: S311 - spreading load, no secret
     return Response(body, error.status, extra, "application/json")
 
 
