@@ -7,3 +7,5 @@ import { localise } from "./times.js";
 document.documentElement.classList.add("scripted");
 localise(document);
 follow();
+// On a phone the menu is drawn sideways: where one is must be in sight.
+document.querySelector(".side nav a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
