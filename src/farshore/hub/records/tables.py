@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy
 from msgspec import json
 from sqlalchemy import (
     BigInteger,
@@ -421,7 +422,9 @@ changes = Table(
     Column("at", Double, nullable=False),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),
-    Column("detail", Text, nullable=False),  # what happened in a few words; "" where the kind says it all
+    Column(
+        "detail", Text, nullable=False, server_default=sqlalchemy.text("''")
+    ),  # what happened, where the kind does not say it
     Index(None, "subject", "serial"),
     sqlite_autoincrement=True,
 )

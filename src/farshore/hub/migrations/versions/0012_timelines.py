@@ -10,14 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("changes") as table:
-        table.add_column(sa.Column("detail", sa.Text(), nullable=False, server_default=""))
-    with op.batch_alter_table("changes") as table:
-        table.alter_column("detail", existing_type=sa.Text(), existing_nullable=False, server_default=None)
+    # Never by making the table anew: with it would go which serials were given, and the feed would count from 1 again.
+    op.add_column("changes", sa.Column("detail", sa.Text(), nullable=False, server_default=sa.text("''")))
     op.create_index(op.f("ix_changes_subject_serial"), "changes", ["subject", "serial"])
 
 
 def downgrade() -> None:
     op.drop_index(op.f("ix_changes_subject_serial"), "changes")
-    with op.batch_alter_table("changes") as table:
-        table.drop_column("detail")
+    op.drop_column("changes", "detail")
