@@ -192,7 +192,7 @@ class Line:
             if known and version == known + 1:
                 self._desired = {**twin.merge(self._desired, change), "$version": version}
             else:
-                self._behind = bool(known)
+                self._behind |= bool(known)  # what comes before the first reading does not stand for it
                 self._desired = self._desired or {"$version": version}
             self._changed.notify_all()
 
