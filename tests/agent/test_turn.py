@@ -68,6 +68,17 @@ def test_where_the_hub_does_not_hold_the_agent_paces_itself(world, monkeypatch):
     assert world.hub.count("sync") <= 3600 / 30 + 2
 
 
+def test_an_agent_that_is_run_once_has_the_last_word(world):
+    """Also where it told its progress a moment ago, and the hub asked to be left alone for a while."""
+    (first,) = publish(world, 1)
+    world.hub.retry, world.link.rate = 3600.0, 2000.0
+    world.hub.desire(DEVICE, first)
+    while world.agent.turn(hold=False):
+        pass
+    assert world.reported()["current"]["version"] == 1
+    assert len([said for what, said in world.hub.log if what == "sync" and "downloading" in str(said)]) > 0
+
+
 def test_only_what_differs_is_fetched(world):
     first, second = publish(world, 1, 2)
     running(world, first)

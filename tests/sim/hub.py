@@ -53,6 +53,7 @@ class SimHub:
         patches: wanted digest → (bases, patch bytes) to be offered before the whole.
         credentials: device by hash of its bearer; ``keys`` and ``turns`` by device; ``copied`` those found to be two.
         repo: signed metadata and all keys; ``clock`` says how much time has passed.
+        retry: seconds after which a device that is held and has no news may ask again.
         spoil: called with (device, request, reply) for each sync; what it returns is sent instead.
         log: every request, as (what, detail).
 
@@ -73,6 +74,7 @@ class SimHub:
     spoil: Callable[[str, SyncRequest, SyncReply], SyncReply] = lambda _device, _request, reply: reply
     log: list[tuple[str, str]] = field(default_factory=list)
     served: int = 0
+    retry: float = 0.5
     _tickets: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def publish(self, release: Release) -> Release:
@@ -147,7 +149,7 @@ class SimHub:
         if request.reported is not None:
             mine.reported = twin.patch(mine.reported, request.reported, STAMP, limit=twin.MAX_REPORTED)
         news = mine.desired.version != request.seen
-        retry = 60.0 if news or not request.wait else 0.5  # who is not held is asked to stay away for a while
+        retry = 60.0 if news or not request.wait else self.retry  # who is not held is asked to stay away for a while
         desired = twin.wire(mine.desired)
         reply = SyncReply(desired if news else None, retry, self._signed(device, request, desired))
         return self.spoil(device, request, reply)

@@ -84,7 +84,8 @@ class Agent:
         """Once around.
 
         Args:
-            hold: with nothing to do, let the hub hold the sync, or sleep; else return at once.
+            hold: with nothing to do, let the hub hold the sync, or sleep; else return at once, after a last word to a hub
+                that answers: how soon it wants to be asked again is for agents that go on.
 
         Returns:
             Whether there is more to do right now.
@@ -103,7 +104,8 @@ class Agent:
         section = reported(desired, local, verdicts, self._desired_fault)
         change = None if section == self._refused else self._reporter.change(section)
         idle = None if step is not None else _idle(verdicts, now)
-        if self._sync_is_due(change, idle):
+        last = not hold and idle is not None and self._sync_failures == 0
+        if (last and change is not None) or self._sync_is_due(change, idle):
             seen, patience = site.journal.notes.seen, 0 if idle is None or not hold else min(idle, site.settings.wait)
             answered = self._sync(section, change, int(patience))
             if answered and (change or seen != site.journal.notes.seen):
