@@ -178,7 +178,13 @@ def test_publish_answer_and_an_agent(hub, farshore, iothub, environment, push, t
         assert client.twin(DEVICE)["properties"]["reported"]["models"]["detector"]["current"]["version"] == 2
         after = json.loads(farshore(*fleet))
         assert after["devices"] == passed["devices"]  # what still holds is left as it is
-        assert sum(one["id"].startswith("fleet-") for one in iothub.configurations()) == 1
+        agent.kill()
+        push(3)
+        client.put_deployment("prod", model="detector@3", selector="*")
+        farshore("azure", "publish", DEVICE, "--iothub-ca", hub.ca, "--configuration", "fleet")
+        assert sum(one["id"].startswith("fleet-") for one in iothub.configurations()) == 1  # the former one is gone
+        agent.start()
+        wait_for(lambda: current(root) == 3, "version 3", agent, answering)
     finally:
         agent.kill()
         answering.kill()
