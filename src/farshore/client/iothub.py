@@ -66,7 +66,9 @@ class IotHub:
             )
         self.host = parts["HostName"]
         self._policy, self._key = parts["SharedAccessKeyName"], sas.check_key(parts["SharedAccessKey"])
-        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, ssl_context=peer.context(ca, oldest=ssl.TLSVersion.TLSv1_2))
+        self._pool = urllib3.PoolManager(
+            retries=False, timeout=_TIMEOUT, ssl_context=peer.context(ca, oldest=ssl.TLSVersion.TLSv1_2)
+        )
 
     def twin(self, device: str, module: str = "") -> Json:
         """A device's twin, or a module's."""
