@@ -257,6 +257,9 @@ ROWS = {
     ),
     # Disk.
     "too little disk": (want(V2), have(V1, current=V1, wanted=version(V2)), {"free": 999}, None),
+    "what runs makes no room, whatever else the links call it": (
+        want(V2), have(V1, current=V1, previous=V1, wanted=version(V2)), {"free": 999}, None,
+    ),
     "just enough": (want(V2), have(V1, current=V1, wanted=version(V2)), {"free": 1000}, Download("m", WEIGHTS[V2], 1000)),
     "some stays free": (want(V2), have(V1, current=V1, wanted=version(V2)), {"free": 1000, "keep_free": 1}, None),
     "what is begun needs no room twice": (

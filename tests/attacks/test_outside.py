@@ -44,8 +44,8 @@ def imported(path: Path) -> set[str]:
 
 
 def test_the_hub_cannot_be_sent_to_fetch_an_address():
-    """It has no client to do it with, but for the issuer that its settings name (``test_oidc``): no request, manifest, model or twin
-    can make it connect anywhere.
+    """It has no client to do it with, but for the issuer that its settings name (``test_oidc``), and for the inference servers that it
+    starts itself to try versions out, at 127.0.0.1: no request, manifest, model or twin can make it connect anywhere.
     """
     found = {
         f"{path.relative_to(HUB)}: {name}"
@@ -53,5 +53,7 @@ def test_the_hub_cannot_be_sent_to_fetch_an_address():
         for name in imported(path)
         if any(name == client or name.startswith(f"{client}.") for client in CLIENTS)
     }
-    assert found == {"issuer.py: urllib3"}
+    assert found == {"issuer.py: urllib3", "tryouts.py: http.client"}
+    assert (HUB / "tryouts.py").read_text().count("HTTPConnection(") == 1
+    assert 'HTTPConnection("127.0.0.1", ' in (HUB / "tryouts.py").read_text()
     assert "urllib3" in {name for path in (HUB.parent / "agent").rglob("*.py") for name in imported(path)}, "it looks"

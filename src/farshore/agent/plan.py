@@ -332,8 +332,8 @@ def _collectable(desired: Desired, local: Local, model: str | None) -> Iterator[
     yield from _garbage(kept, local)
     for name in sorted(local.models, key=lambda entry: entry != model):
         state = local.models[name]
-        if state.previous is not None and state.note.trial is None and state.previous != desired_digests.get(name):
-            kept.discard((name, state.previous))
+        if state.note.trial is None and state.previous not in {None, state.current, desired_digests.get(name)}:
+            kept -= {(name, state.previous)}
             yield from _garbage(kept, local)
 
 
