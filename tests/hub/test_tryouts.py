@@ -53,6 +53,13 @@ def test_what_is_no_picture_is_said_by_the_server(operator, pushed):
     assert told["error"]["code"] == "invalid" and "picture" in told["error"]["message"]
 
 
+def test_the_hubs_folder_may_lie_deep(operator, hub, pushed, picture, tmp_path):
+    """Deeper than the path of a socket may be long."""
+    pushed()
+    hub.tryouts._folder = tmp_path / "deep" / ("and-deeper-" * 10)
+    assert operator.ask("POST", "/v1/models/detector/versions/1/try", content=picture).json()["version"] == 1
+
+
 def test_without_a_runtime_it_says_how_to_get_one(operator, hub, pushed, picture, monkeypatch):
     pushed()
     monkeypatch.setattr(type(hub.tryouts), "runtimes", staticmethod(lambda: ()))

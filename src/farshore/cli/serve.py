@@ -69,7 +69,7 @@ def serve(
         raise Invalid("give --root FOLDER, or --model FILE to try one model")
     if root is not None:
         _tune(root.absolute()) if tune else None
-        run(Settings(root=root.absolute(), **chosen))
+        run(Settings(root=root, **chosen))
         return
     from farshore.serve.bare import install  # reads model files, which the server itself never does
 

@@ -173,10 +173,12 @@ def _start(root: Path, digest: str) -> _Server:
 
     """
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    command = [sys.executable, "-m", "farshore.cli", "serve", "--root", str(root), "--port", "0", "--threads", "1"]
+    # Started in its folder, for the system takes only short paths of sockets, and a hub's folder may lie deep; nothing is
+    # imported from there.
+    command = [sys.executable, "-P", "-m", "farshore.cli", "serve", "--root", ".", "--port", "0", "--threads", "1"]
     log = root / "serve.log"
     with files.translated(log), log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
         told = _PORT.search(log.read_bytes())
