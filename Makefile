@@ -58,9 +58,10 @@ screenshots: .venv/.dev browser  ## every page of Studio, into docs/screenshots
 	$(BIN)/python -m tests.e2e.studio.screenshots docs/screenshots
 
 node-sdk:
-	@test -e .node-azure/node_modules/azure-iothub || \
-		npm install --prefix .node-azure --no-audit --no-fund --loglevel=error azure-iothub@1.16.6 || \
-		echo "azure-iothub could not be installed: its tests are skipped"
+	@test -e .node-azure/node_modules/azure-iothub -a -e .node-azure/node_modules/azure-iot-device-mqtt || \
+		npm install --prefix .node-azure --no-audit --no-fund --loglevel=error \
+		azure-iothub@1.16.6 azure-iot-device@1.18.4 azure-iot-device-mqtt@1.16.4 || \
+		echo "Azure's SDKs for Node could not be installed: their tests are skipped"
 
 # Azure's own SDKs, unmodified, each in an environment of its own; tests say what they skip where one cannot be made.
 .venv-azure/%/.made: tests/sdks/%.txt

@@ -1,10 +1,11 @@
-"""An unmodified azure-iot-device in a process and an environment of its own, and addresses where port 8883 is free."""
+"""An unmodified azure-iot-device, of Python or Node, in a process and an environment of its own, and addresses where port 8883 is free."""
 
 import contextlib
 import json
 import os
 import queue
 import random
+import shutil
 import socket
 import subprocess
 import threading
@@ -26,6 +27,17 @@ def python(kind):
     return made / "bin" / "python"
 
 
+def command(kind):
+    """What runs an SDK's driver: ``node``, or an environment of Python; the test is skipped where that was not made."""
+    drivers = ROOT / "tests" / "sdks"
+    if kind != "node":
+        return [python(kind), drivers / "driver.py"]
+    node, packages = shutil.which("node"), ROOT / ".node-azure" / "node_modules"
+    if node is None or not (packages / "azure-iot-device-mqtt").exists():
+        pytest.skip("needs Node and azure-iot-device-mqtt: make node-sdk")
+    return [node, drivers / "driver.js", packages]
+
+
 def loopback():
     """A loopback address where port 8883 is free."""
     for _ in range(100):
@@ -40,9 +52,8 @@ class Sdk:
     """One SDK client, driven from here."""
 
     def __init__(self, kind, **environment):
-        driver = ROOT / "tests" / "sdks" / "driver.py"
         self.process = subprocess.Popen(
-            [python(kind), str(driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command(kind), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, **environment},
         )  # fmt: skip
         self.events, self._answers, self._last = queue.Queue(), {}, 0

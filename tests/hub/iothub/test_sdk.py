@@ -31,7 +31,7 @@ class Site:
 
     def __init__(self, folder, stack, **settings):
         self.folder, self.stack, self.address = folder, stack, loopback()
-        self.running = Running(folder / "hub", host=self.address, iothub_port=PORT, **settings)
+        self.running = Running(folder / "hub", host=self.address, **{"iothub_port": PORT, **settings})
         stack.callback(self._stop)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate(self.running.hub)[2])
