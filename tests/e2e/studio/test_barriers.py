@@ -7,12 +7,8 @@ from tests.e2e.studio.screenshots import PAGES
 ALL = [
     *PAGES.values(),
     "/studio/devices?where=tags.site+%3D+oslo",
-    "/studio/devices/buoy-00/twin",
-    "/studio/devices/buoy-00/timeline",
     "/studio/devices/nobody",
-    "/studio/enrol",
     "/studio/rollouts/buoys-3",
-    "/studio/rollouts/new",
 ]
 DIALOGS = {"/studio/devices/buoy-00": ("quarantine", "revoke", "delete"), "/studio/rollouts/turbines-2": ("rollback",)}
 
