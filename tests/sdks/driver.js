@@ -1,5 +1,6 @@
 // Run by Node with an unmodified azure-iot-device: does what it is asked by lines of JSON, and tells what it hears, as
-// driver.py does. Its argument is the folder of packages. It knows nothing of Farshore, and uses the SDK's public API alone.
+// driver.py does. Its argument is the folder of packages.
+// It knows nothing of Farshore, and uses the SDK's public API alone.
 
 const fs = require('fs');
 const path = require('path');
@@ -18,12 +19,15 @@ const complain = (error) => say({ event: 'exception', value: String(error) });
 const plain = (properties) => JSON.parse(JSON.stringify(properties)); // without the SDK's own functions
 
 const driver = {
-  async create({ connection_string, ca, module = false, websockets = false }) {
-    isModule = module;
-    client = (module ? ModuleClient : Client).fromConnectionString(connection_string, websockets ? MqttWs : Mqtt);
+  async create({ connection_string, ca, module = false, websockets = false, edge = false, ...options }) {
+    const transport = websockets ? MqttWs : Mqtt;
+    isModule = module || edge;
+    if (edge) client = await ModuleClient.fromEnvironment(transport);
+    else client = (module ? ModuleClient : Client).fromConnectionString(connection_string, transport);
     client.on('error', complain);
     client.on('disconnect', () => say({ event: 'connected', value: false }));
-    await client.setOptions({ ca: fs.readFileSync(ca, 'utf8') });
+    if (ca) options.ca = fs.readFileSync(ca, 'utf8');
+    if (!edge) await client.setOptions(options); // it would take away whom the environment says to trust
   },
 
   async connect() {

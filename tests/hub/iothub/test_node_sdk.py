@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from tests.hub.iothub.conftest import free_port
-from tests.hub.iothub.test_sdk import Site, called, eventually, pending, restart, send
+from tests.hub.iothub.test_sdk import Site, called, eventually, module_environment, pending, restart, send
 
 pytestmark = pytest.mark.deep
 
@@ -17,8 +17,8 @@ class Node(Site):
         self.websockets = websockets
         super().__init__(folder, stack, **settings)
 
-    def node(self, device, module="", key=None):
-        return self.sdk("node", device, module, key, websockets=self.websockets)
+    def node(self, device, module="", key=None, **options):
+        return self.sdk("node", device, module, key, websockets=self.websockets, **options)
 
 
 @pytest.fixture(params=["tcp", "websockets"])
@@ -97,6 +97,49 @@ def test_the_hub_restarts_and_the_twin_changed_meanwhile(site):
     eventually(lambda: called(site, "d1", "", 2))
     site.running.patch("d1", {"n": 3})
     assert node.until(4)["n"] == 3
+
+
+def test_a_token_of_8_seconds_is_renewed(site, monkeypatch):
+    connected, entered = site.running.hub.connected, []
+    enter = connected.enter
+    monkeypatch.setattr(connected, "enter", lambda who, client: (entered.append(who), enter(who, client)))
+    node = site.node("d1", tokenRenewal={"tokenValidTimeInSeconds": 8, "tokenRenewalMarginInSeconds": 4})
+    node.ask("connect")
+    node.ask("listen")
+    eventually(lambda: len(entered) > 2)  # each time with a new token, and without subscribing again
+    site.running.patch("d1", {"n": 1})
+    assert node.until(2)["n"] == 1
+
+
+def test_what_it_may_not(site):
+    node = site.node("d1")
+    node.ask("connect")
+    node.ask("get_twin")
+    assert "twin key 'bad.key'" in node.try_("report", change={"bad.key": 1})["text"]
+    assert site.running.hub.fleet.twin("d1").reported.values == {}
+    stranger = site.node("d1", key="bm90IHRoZSBrZXk=")
+    assert stranger.try_("connect")["error"] == "UnauthorizedError"
+
+
+@pytest.mark.parametrize("scheme", ["http", "unix"])
+def test_an_edge_module_starts_by_the_workload_api(site, scheme):
+    with module_environment(site, scheme) as (environment, asked):
+        node = site.bare("node", **environment)
+        node.ask("create", edge=True, websockets=site.websockets)
+        node.ask("connect")
+        node.ask("send", data="x", output="out")
+    assert [(one.module, one.output) for one in site.received()] == [("m", "out")]
+    assert asked == ["m"]
+
+
+def test_an_edge_module_starts_by_a_connection_string(site):
+    key = site.running.identity("d1") and site.running.identity("d1", "m")
+    string = f"HostName=localhost;GatewayHostName={site.address};DeviceId=d1;ModuleId=m;SharedAccessKey={key}"
+    node = site.bare("node", EdgeHubConnectionString=string, EdgeModuleCACertificateFile=str(site.ca))
+    node.ask("create", edge=True, websockets=site.websockets)
+    node.ask("connect")
+    node.ask("send", data="x", output="out")
+    assert [(one.module, one.output) for one in site.received()] == [("m", "out")]
 
 
 def test_a_gateway_with_a_port_of_its_own(tmp_path):

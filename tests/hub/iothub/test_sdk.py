@@ -303,8 +303,9 @@ def test_an_edge_module_starts_by_a_connection_string(site, kind):
     assert [(one.module, one.output) for one in site.received()] == [("m", "out")]
 
 
-@pytest.mark.parametrize("scheme", ["http", "unix"])
-def test_an_edge_module_starts_by_the_workload_api(site, kind, scheme):
+@contextlib.contextmanager
+def module_environment(site, scheme):
+    """What module ``m`` of ``d1`` needs to start by the workload API, and who asked that API for signatures."""
     key = site.running.identity("d1") and site.running.identity("d1", "m")
     generation = site.running.hub.identities.one("d1", "m").identity.generation
     listen = "http://127.0.0.1:0" if scheme == "http" else f"unix://{site.folder}/w.sock"
@@ -320,14 +321,20 @@ def test_an_edge_module_starts_by_the_workload_api(site, kind, scheme):
     try:
         address = listen if scheme == "unix" else f"http://127.0.0.1:{server.server_address[1]}"
         found = {"host": site.address, "device": "d1", "module": "m", "generation": generation}
-        sdk = site.bare(kind, **workload.environment(found, site.address, address))
-        sdk.ask("create", edge=True)
-        sdk.ask("connect")
-        sdk.ask("report", change={"key": "none here"})
+        yield workload.environment(found, site.address, address), asked
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "unix"])
+def test_an_edge_module_starts_by_the_workload_api(site, kind, scheme):
+    with module_environment(site, scheme) as (environment, asked):
+        sdk = site.bare(kind, **environment)
+        sdk.ask("create", edge=True)
+        sdk.ask("connect")
+        sdk.ask("report", change={"key": "none here"})
     assert asked == ["m"]
 
 
