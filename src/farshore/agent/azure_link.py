@@ -21,6 +21,7 @@ from farshore.agent.azure_line import Called, Line
 from farshore.agent.classic import ClassicLink
 from farshore.agent.clock import SystemClock
 from farshore.agent.http_link import HttpBody, HttpLink
+from farshore.agent.link import Bearerless
 from farshore.agent.settings import Settings
 from farshore.core import digest as digests
 from farshore.core import dispatch as dispatches
@@ -41,13 +42,9 @@ from farshore.core.dispatch import (
 from farshore.core.errors import Conflict, Corrupt, Invalid, NotFound, TooLarge, Unavailable
 from farshore.core.manifest import MAX_MANIFEST
 from farshore.core.wire import (
-    ChallengeReply,
-    ChallengeRequest,
     EnrolReply,
     EnrolRequest,
     News,
-    RenewReply,
-    RenewRequest,
     Route,
     SyncReply,
     SyncRequest,
@@ -63,7 +60,7 @@ RETRY = 30.0
 """Seconds until the next sync of a device that was not held."""
 
 
-class AzureLink:
+class AzureLink(Bearerless):
     """See :class:`farshore.agent.link.Link`. It needs no bearer: the IoT Hub knows its devices by keys of its own.
 
     Attributes:
@@ -83,7 +80,6 @@ class AzureLink:
         self, host: str, device: str, line: Callable[[Called], Line], ca: Path | None = None, *,
         insecure: bool = False, patience: float = ASK_SECONDS,
     ) -> None:  # fmt: skip
-        self.credential: str | None = None
         self.device = manifest.check_name(device)
         self.hub = f"https://{host}"
         self._patience = patience
@@ -104,12 +100,6 @@ class AzureLink:
         if request.device != self.device:
             raise Conflict(f"the IoT Hub knows this device as {self.device}, not as {request.device}")
         return EnrolReply(self.device, self._pieces(self._newest().roots, "root"))
-
-    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
-        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")
-
-    def renew(self, request: RenewRequest) -> RenewReply:
-        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")
 
     def sync(self, request: SyncRequest) -> SyncReply:
         if request.reported is not None:

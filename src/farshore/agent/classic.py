@@ -24,7 +24,7 @@ from farshore import formats
 from farshore.agent.azure_line import Called, Line
 from farshore.agent.clock import Clock
 from farshore.agent.http_link import HttpLink
-from farshore.agent.link import Body
+from farshore.agent.link import Bearerless, Body
 from farshore.agent.own_authority import OwnAuthority
 from farshore.agent.pace import Pace
 from farshore.agent.seed import FileBody
@@ -35,12 +35,8 @@ from farshore.core.digest import Digest
 from farshore.core.errors import Conflict, Corrupt, FarshoreError, Invalid, NotFound, TooLarge, Unavailable
 from farshore.core.manifest import Content, File, Variant
 from farshore.core.wire import (
-    ChallengeReply,
-    ChallengeRequest,
     EnrolReply,
     EnrolRequest,
-    RenewReply,
-    RenewRequest,
     Route,
     SyncReply,
     SyncRequest,
@@ -78,7 +74,7 @@ class Wish(Struct, frozen=True, rename={"name": "FileName", "url": "DownloadUrl"
         return self.name, self.md5
 
 
-class ClassicLink:
+class ClassicLink(Bearerless):
     """See :class:`farshore.agent.link.Link`.
 
     Args:
@@ -93,7 +89,6 @@ class ClassicLink:
     def __init__(
         self, host: str, device: str, line: Callable[[Called], Line], settings: Settings, clock: Clock
     ) -> None:
-        self.credential: str | None = None
         self.hub, self.device = f"https://{host}", device
         self._settings, self._clock = settings, clock
         self._folder = settings.folder / "classic"
@@ -109,12 +104,6 @@ class ClassicLink:
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
         return EnrolReply(self.device, (Raw(self._own.root),))
-
-    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
-        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")
-
-    def renew(self, request: RenewRequest) -> RenewReply:
-        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")
 
     def sync(self, request: SyncRequest) -> SyncReply:
         if request.reported is not None:
@@ -144,11 +133,7 @@ class ClassicLink:
         return TicketReply((Route(f"{SCHEME}{request.want}", request.want, path.stat().st_size),), SECONDS)
 
     def fetch(self, url: str, start: int) -> Body:
-        path = self._files / digests.hex_of(digests.parse(url.removeprefix(SCHEME)))
-        try:
-            return FileBody(path.open("rb"), start, path.stat().st_size)
-        except OSError as error:
-            raise NotFound(f"{path}: {error.strerror}") from error
+        return FileBody.at(self._files / digests.hex_of(digests.parse(url.removeprefix(SCHEME))), start)
 
     def close(self) -> None:
         """Close all connections."""

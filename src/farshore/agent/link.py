@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from farshore.core.digest import Digest
+from farshore.core.errors import Conflict
 from farshore.core.wire import (
     ChallengeReply,
     ChallengeRequest,
@@ -88,3 +89,51 @@ class Link(Protocol):
     def close(self) -> None:
         """Close all connections."""
         ...
+
+
+class Through:
+    """What most of a link around another one does: pass on. See :class:`Link`, but for the credential.
+
+    Args:
+        inner: the other one.
+
+    """
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+
+    def enrol(self, request: EnrolRequest) -> EnrolReply:
+        return self._inner.enrol(request)
+
+    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
+        return self._inner.challenge(request)
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        return self._inner.renew(request)
+
+    def sync(self, request: SyncRequest) -> SyncReply:
+        return self._inner.sync(request)
+
+    def manifest(self, digest: Digest) -> bytes:
+        return self._inner.manifest(digest)
+
+    def tickets(self, request: TicketRequest) -> TicketReply:
+        return self._inner.tickets(request)
+
+    def fetch(self, url: str, start: int) -> Body:
+        return self._inner.fetch(url, start)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class Bearerless:
+    """What links over an IoT Hub have in common: it knows its devices by keys of its own. See :class:`Link`."""
+
+    credential: str | None = None
+
+    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
+        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        raise Conflict("devices of an IoT Hub have no bearer to renew: their keys are kept there")

@@ -7,27 +7,16 @@ from typing import TypeVar
 
 from farshore.agent import identity
 from farshore.agent.identity import Identity
-from farshore.agent.link import Body, Link
+from farshore.agent.link import Link, Through
 from farshore.agent.settings import Settings
 from farshore.core.digest import Digest
 from farshore.core.errors import Unauthenticated
-from farshore.core.wire import (
-    ChallengeReply,
-    ChallengeRequest,
-    EnrolReply,
-    EnrolRequest,
-    RenewReply,
-    RenewRequest,
-    SyncReply,
-    SyncRequest,
-    TicketReply,
-    TicketRequest,
-)
+from farshore.core.wire import SyncReply, SyncRequest, TicketReply, TicketRequest
 
 T = TypeVar("T")
 
 
-class RenewingLink:
+class RenewingLink(Through):
     """See :class:`farshore.agent.link.Link`.
 
     After a start of the machine the bearer is renewed at the first contact, also when it is still good: a copy of this device
@@ -42,20 +31,11 @@ class RenewingLink:
     """
 
     def __init__(self, inner: Link, settings: Settings, who: Identity, boot: str) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._settings = settings
         self._who = who
         self._boot = boot
         self.credential: str | None = who.credential
-
-    def enrol(self, request: EnrolRequest) -> EnrolReply:
-        return self._inner.enrol(request)
-
-    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
-        return self._inner.challenge(request)
-
-    def renew(self, request: RenewRequest) -> RenewReply:
-        return self._inner.renew(request)
 
     def sync(self, request: SyncRequest) -> SyncReply:
         return self._with_bearer(lambda: self._inner.sync(request))
@@ -65,12 +45,6 @@ class RenewingLink:
 
     def tickets(self, request: TicketRequest) -> TicketReply:
         return self._with_bearer(lambda: self._inner.tickets(request))
-
-    def fetch(self, url: str, start: int) -> Body:
-        return self._inner.fetch(url, start)
-
-    def close(self) -> None:
-        self._inner.close()
 
     def _with_bearer(self, ask: Callable[[], T]) -> T:
         if self._boot and self._who.boot != self._boot:

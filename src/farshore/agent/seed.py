@@ -8,30 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from farshore.agent.link import Body, Link
+from farshore.agent.link import Body, Link, Through
 from farshore.core import digest as digests
 from farshore.core.digest import Digest, Hasher
 from farshore.core.errors import Conflict, NotFound, Unavailable
-from farshore.core.wire import (
-    ChallengeReply,
-    ChallengeRequest,
-    EnrolReply,
-    EnrolRequest,
-    RenewReply,
-    RenewRequest,
-    Route,
-    SyncReply,
-    SyncRequest,
-    TicketReply,
-    TicketRequest,
-)
+from farshore.core.wire import Route, TicketReply, TicketRequest
 
 SCHEME = "seed:"
 PORTION = 1 << 18
 SECONDS = 3600
 
 
-class SeededLink:
+class SeededLink(Through):
     """See :class:`farshore.agent.link.Link`.
 
     Args:
@@ -41,7 +29,8 @@ class SeededLink:
     """
 
     def __init__(self, inner: Link, folder: Path) -> None:
-        self._inner, self._folder = inner, folder
+        super().__init__(inner)
+        self._folder = folder
         self._good: dict[Digest, bool] = {}
 
     @property
@@ -52,38 +41,16 @@ class SeededLink:
     def credential(self, value: str | None) -> None:
         self._inner.credential = value
 
-    def enrol(self, request: EnrolRequest) -> EnrolReply:
-        return self._inner.enrol(request)
-
-    def challenge(self, request: ChallengeRequest) -> ChallengeReply:
-        return self._inner.challenge(request)
-
-    def renew(self, request: RenewRequest) -> RenewReply:
-        return self._inner.renew(request)
-
-    def sync(self, request: SyncRequest) -> SyncReply:
-        return self._inner.sync(request)
-
-    def manifest(self, digest: Digest) -> bytes:
-        return self._inner.manifest(digest)
-
     def tickets(self, request: TicketRequest) -> TicketReply:
         digest = Digest(request.want)
         if not self._has(digest):
-            return self._inner.tickets(request)
+            return super().tickets(request)
         return TicketReply((Route(f"{SCHEME}{digest}", digest, self._at(digest).stat().st_size),), SECONDS)
 
     def fetch(self, url: str, start: int) -> Body:
         if not url.startswith(SCHEME):
-            return self._inner.fetch(url, start)
-        path = self._at(digests.parse(url.removeprefix(SCHEME)))
-        try:
-            return FileBody(path.open("rb"), start, path.stat().st_size)
-        except OSError as error:
-            raise NotFound(f"{path}: {error.strerror}") from error
-
-    def close(self) -> None:
-        self._inner.close()
+            return super().fetch(url, start)
+        return FileBody.at(self._at(digests.parse(url.removeprefix(SCHEME))), start)
 
     def _has(self, digest: Digest) -> bool:
         """Whether the file is there and whole; it is read once for that, because a wrong one would bar the right way."""
@@ -113,6 +80,20 @@ class FileBody:
             file.close()
             raise Conflict(f"{total} bytes are there, asked for those from {start} on")
         file.seek(start)
+
+    @classmethod
+    def at(cls, path: Path, start: int) -> FileBody:
+        """A file of this machine, from a byte on.
+
+        Raises:
+            NotFound: it is not there, or cannot be read.
+            Conflict: ``start`` lies behind its end.
+
+        """
+        try:
+            return cls(path.open("rb"), start, path.stat().st_size)
+        except OSError as error:
+            raise NotFound(f"{path}: {error.strerror}") from error
 
     def read(self, limit: int) -> bytes:
         try:
