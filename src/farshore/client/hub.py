@@ -190,15 +190,7 @@ class Hub(Wire):
             Corrupt: other bytes came.
 
         """
-        hasher = digests.Hasher()
-        with self._open("GET", f"/v1/blobs/{digest}") as response:
-            try:
-                for chunk in response.stream(BUFFER, decode_content=False):
-                    hasher.update(chunk)
-                    sink.write(chunk)
-            except HTTPError as error:
-                raise self._away(error) from error
-        digests.check(digest, hasher.digest(), "object")
+        self._receive(f"/v1/blobs/{digest}", digest, "object", sink, lambda _count: None)
 
     def pull(self, ref: str, path: str, digest: Digest, sink: BinaryIO, advance: Advance) -> None:
         """Write one file of a version to ``sink``.
@@ -214,8 +206,11 @@ class Hub(Wire):
             Corrupt: other bytes came.
 
         """
+        self._receive(f"{self._version(ref)}/files/{quote(path, safe='')}", digest, path, sink, advance)
+
+    def _receive(self, address: str, digest: Digest, what: str, sink: BinaryIO, advance: Advance) -> None:
         hasher = digests.Hasher()
-        with self._open("GET", f"{self._version(ref)}/files/{quote(path, safe='')}") as response:
+        with self._open("GET", address) as response:
             try:
                 for chunk in response.stream(BUFFER, decode_content=False):
                     hasher.update(chunk)
@@ -223,7 +218,7 @@ class Hub(Wire):
                     advance(len(chunk))
             except HTTPError as error:
                 raise self._away(error) from error
-        digests.check(digest, hasher.digest(), path)
+        digests.check(digest, hasher.digest(), what)
 
     # -- fleet -----------------------------------------------------------------------------------------------------
 

@@ -214,14 +214,23 @@ def content(
 
 def failure(error: FarshoreError, headers: dict[str, str] | None = None) -> Response:
     """The one shape of errors. Messages may quote what was sent: they become one printable line."""
-    line = "".join(char if char.isprintable() else " " for char in error.message[:MAX_MESSAGE])
-    body = documents.canonical({"error": {"code": error.code, "message": line}})
+    body = documents.canonical({"error": {"code": error.code, "message": one_line(error)}})
     extra = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
     if isinstance(error, Unauthenticated):
         extra["WWW-Authenticate"] = "Bearer"
     if error.status == 503:
-        extra["Retry-After"] = str(random.randint(*RETRY))  # noqa: S311 - spreading load, no secret
+        extra["Retry-After"] = later()
     return Response(body, error.status, extra, "application/json")
+
+
+def one_line(error: FarshoreError) -> str:
+    """What an error says, printable and bounded."""
+    return "".join(char if char.isprintable() else " " for char in error.message[:MAX_MESSAGE])
+
+
+def later() -> str:
+    """Seconds after which who is turned away may come again: for each another time, so that not all come at once."""
+    return str(random.randint(*RETRY))  # noqa: S311 - spreading load, no secret
 
 
 class NoSuchMethod(Invalid):

@@ -82,7 +82,7 @@ async def answer(one: Endpoint, request: Request) -> Response:
 
 def failure(hub: Hub, error: FarshoreError, kind: Kind) -> Response:
     """An error as IoT Hub's clients read it."""
-    text = "".join(char if char.isprintable() else " " for char in error.message[: door.MAX_MESSAGE])
+    text = door.one_line(error)
     status, code = _code(error, kind)
     tracking = f"{secrets.token_hex(16)}-TimeStamp:{moments.text(hub.clock())}"
     if isinstance(error, NotConnected | NoAnswer):
@@ -93,7 +93,7 @@ def failure(hub: Hub, error: FarshoreError, kind: Kind) -> Response:
     body = documents.encode({"Message": text, "ExceptionMessage": f"Tracking ID:{tracking}"})
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "iothub-errorcode": str(code)}
     if status == 503:
-        headers["Retry-After"] = "5"
+        headers["Retry-After"] = door.later()
     return Response(body, status, headers, "application/json")
 
 
