@@ -48,6 +48,15 @@ def loopback():
     pytest.skip("this machine has no loopback address but 127.0.0.1, or port 8883 is taken at all of them")
 
 
+def needs_port_443():
+    """Skip the test where nobody but root may listen on 443, for an SDK that can name no other port."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((loopback(), 443))
+    except PermissionError:
+        pytest.skip("needs the right to listen on port 443: the SDK knows no other here")
+
+
 class Sdk:
     """One SDK client, driven from here."""
 

@@ -1,10 +1,10 @@
 """Unmodified azure-iot-device of Node against the hub, over TCP and websockets."""
 
 import contextlib
-import socket
 
 import pytest
 from tests.hub.iothub.conftest import free_port
+from tests.hub.iothub.sdk import needs_port_443
 from tests.hub.iothub.test_sdk import Site, called, eventually, module_environment, pending, restart, send
 
 pytestmark = pytest.mark.deep
@@ -26,11 +26,7 @@ def site(request, tmp_path):
     websockets = request.param == "websockets"
     with contextlib.ExitStack() as stack:
         if websockets:
-            try:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", 443))
-            except PermissionError:
-                pytest.skip("needs the right to listen on port 443: the SDK knows no other for websockets")
+            needs_port_443()
         yield Node(tmp_path, stack, websockets=websockets, iothub_websocket_port=443 if websockets else 0)
 
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import datetime as dt
-import errno
-import socket
 import threading
 import time
 from functools import partial
@@ -14,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.hub.iothub.conftest import Running
-from tests.hub.iothub.sdk import PORT, Sdk, loopback
+from tests.hub.iothub.sdk import PORT, Sdk, loopback, needs_port_443
 
 from farshore.cli import workload
 from farshore.core.errors import FarshoreError
@@ -340,12 +338,7 @@ def test_an_edge_module_starts_by_the_workload_api(site, kind, scheme):
 
 def test_websockets(tmp_path, kind):
     with contextlib.ExitStack() as stack:
-        try:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 443))
-        except OSError as error:
-            if error.errno in {errno.EACCES, errno.EPERM}:
-                pytest.skip("only root may listen on port 443, and the SDK knows no other for websockets")
+        needs_port_443()
         site = Site(tmp_path, stack, iothub_websocket_port=443)
         sdk = site.sdk(kind, "d1", websockets=True)
         sdk.ask("connect")

@@ -3,14 +3,13 @@
 import contextlib
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
 
 import pytest
 from tests.hub.conftest import Process
-from tests.hub.iothub.sdk import PORT, ROOT, Sdk, loopback, python
+from tests.hub.iothub.sdk import PORT, ROOT, Sdk, loopback, needs_port_443, python
 
 from farshore.hub import authority
 
@@ -96,11 +95,7 @@ def test_azure_iothub_of_node(tmp_path):
     package, node = ROOT / ".node-azure" / "node_modules" / "azure-iothub", shutil.which("node")
     if node is None or not package.exists():
         pytest.skip("needs Node and azure-iothub: make node-sdk")
-    try:
-        with socket.socket() as probe:
-            probe.bind((loopback(), 443))
-    except PermissionError:
-        pytest.skip("needs the right to listen on port 443")
+    needs_port_443()
     https = Https(tmp_path, 443)
     try:
         script = ROOT / "tests" / "sdks" / "service_checks.js"
