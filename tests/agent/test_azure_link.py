@@ -279,6 +279,21 @@ def test_a_module_of_iot_edge_finds_its_way(tmp_path, monkeypatch):
         face.close()
 
 
+def test_a_change_before_the_first_reading_does_not_stand_for_the_twin(tmp_path):
+    face = Face(tmp_path)
+    try:
+        line = azure_line.Line(azure_line.access(face.connection("d"), {}, face.ca), lambda _name, _payload: True)
+        try:
+            face.patch_twin("d", MODULE, {"properties": {"desired": {"farshore": {"dispatch": 7}}}})
+            line._connect()
+            line._on_patch({"other": 1, "$version": 2})  # as the SDK tells it, from its own thread
+            assert line.desired()["farshore"] == {"dispatch": 7}
+        finally:
+            line.close()
+    finally:
+        face.close()
+
+
 def test_a_key_that_is_refused(tmp_path):
     face = Face(tmp_path)
     try:
